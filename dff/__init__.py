@@ -1,0 +1,1 @@
+"""Shows which concepts a vision model finds in an image (filled in by dff.explain)."""

@@ -1,0 +1,83 @@
+"""The one exception family of the toolkit.
+
+Every error that a user can cause is a :class:`DFFError`: its message says what was expected,
+what came, and what to do next. The command line prints it on one line, without a traceback,
+and exits with :attr:`DFFError.exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BankError",
+    "DFFError",
+    "FactorizationError",
+    "ImageError",
+    "LayerError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "RunError",
+    "UsageError",
+    "closest",
+]
+
+
+class DFFError(Exception):
+    """Base of all errors raised at users; ``exit_code`` is the command line's exit status."""
+
+    exit_code = 1
+
+
+class UsageError(DFFError, ValueError):
+    """An argument that cannot be right, whatever the data (exit status 2)."""
+
+    exit_code = 2
+
+
+class ImageError(DFFError, ValueError):
+    """An image that cannot be read, decoded, or is over the limits."""
+
+
+class ModelError(DFFError, ValueError):
+    """A model, its weights or its labels that cannot be built, loaded or run."""
+
+
+class LayerError(ModelError):
+    """A layer that does not exist, never runs, or has no grid."""
+
+
+class FactorizationError(DFFError, ValueError):
+    """A matrix that cannot be factorized as asked."""
+
+
+class BankError(DFFError, ValueError):
+    """A concept bank that cannot be read, or belongs to another model or layer."""
+
+
+class RunError(DFFError, RuntimeError):
+    """A co-localization run that cannot be started, continued or read."""
+
+
+class OutputError(DFFError, OSError):
+    """A result that cannot be written."""
+
+
+class MissingExtraError(DFFError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}: "
+            f"pip install 'deep-feature-factorization[{extra}]'"
+        )
+
+
+def closest(name: str, known: Iterable[str], *, count: int = 3) -> str:
+    """Return ``"; did you mean 'a' or 'b'?"`` for the known names nearest to `name`, else ''."""
+    matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    if not matches:
+        return ""
+    return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
