@@ -1,0 +1,25 @@
+"""Images: reading them from anywhere within limits, and making model input of them.
+
+- :func:`read_image`: a path, http(s) URL, bytes, Pillow image or array to a :class:`Picture`.
+- :class:`Picture`: the pixels of one image, upright, RGB, never changed.
+- :class:`Preprocessing`: what a model expects of its input, and the way there. It resizes the
+  whole photo and never crops, so that a heatmap over the input is a heatmap over the photo.
+"""
+
+from __future__ import annotations
+
+from dff.images.picture import Picture
+from dff.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dff.images.reading import MAX_BYTES, MAX_PIXELS, TIMEOUT, Source, read_image
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "TIMEOUT",
+    "Picture",
+    "Preprocessing",
+    "Source",
+    "read_image",
+]

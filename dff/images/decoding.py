@@ -1,0 +1,197 @@
+"""From encoded bytes, Pillow images and arrays to upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dff.errors import ImageError, UsageError
+
+__all__ = ["decode", "from_array", "from_pillow"]
+
+MIN_SIDE = 2
+ORIENTATION = 0x0112
+
+# What a file that is no image turns out to be, by its first bytes in lower case.
+LOOKALIKES = (
+    ((b"<!doctype html", b"<html"), "it is an HTML page; name the image itself"),
+    ((b"<svg", b"<?xml"), "it is XML or SVG; convert it to PNG first"),
+    ((b"version https://git-lfs",), "it is a pointer of Git LFS; fetch it with 'git lfs pull'"),
+    ((b"%pdf",), "it is a PDF; convert a page to PNG first"),
+)
+
+_opening = threading.Lock()
+
+
+def decode(file: BinaryIO, what: str, *, max_pixels: int) -> np.ndarray:
+    """Decode an image file into uint8 (height, width, 3), RGB.
+
+    Args:
+        file: the encoded image, readable and seekable, at its start.
+        what: how messages call it, as a path or a URL.
+        max_pixels: larger images are refused from their header alone.
+
+    Raises:
+        ImageError: the file is empty, no image, broken, truncated, too large or too small.
+    """
+    head = file.read(512)
+    if not head:
+        raise ImageError(f"cannot read {what}: it is empty (0 bytes)")
+    file.seek(0)
+    try:
+        with _opening, warnings.catch_warnings():
+            # Pillow warns below and refuses above a limit of its own; ours comes just after.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except Image.DecompressionBombError:
+        raise _too_large(what, 2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {what}: {_lookalike(head)}") from None
+    except Exception as error:  # decoders raise whatever their parsers run into
+        raise _broken(what, error) from None
+    with image:
+        return from_pillow(image, what, max_pixels=max_pixels)
+
+
+def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray:
+    """Return the pixels of a Pillow image of any mode as uint8 (height, width, 3), RGB.
+
+    The image itself is loaded if it was not yet, and otherwise left as it is.
+    """
+    _check_size(what, image.height, image.width, max_pixels)
+    try:
+        image.load()
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        return _to_rgb(image)
+    except ImageError as error:
+        raise ImageError(f"cannot read {what}: {error}") from None
+    except Exception as error:  # decoders raise whatever their parsers run into
+        raise _broken(what, error) from None
+
+
+def from_array(array: np.ndarray, *, max_pixels: int) -> np.ndarray:
+    """Return a copy of an array as uint8 (height, width, 3), RGB.
+
+    Args:
+        array: (height, width) or (height, width, 1 | 3 | 4); uint8, uint16 over its whole
+            range, or floating point in [0, 1].
+        max_pixels: larger arrays are refused.
+
+    Raises:
+        UsageError: another shape, type or range.
+        ImageError: too large or too small.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = "; channels come last: array.transpose(1, 2, 0)"
+        elif array.ndim == 4:
+            hint = "; give one image at a time"
+        raise UsageError(
+            "an image array has the shape (height, width), (height, width, 3) or "
+            f"(height, width, 4), not {array.shape}{hint}"
+        )
+    _check_size("the array", array.shape[0], array.shape[1], max_pixels)
+    levels = _to_bytes(array)
+    if levels.ndim == 2:
+        levels = levels[..., None]
+    if levels.shape[2] == 4:
+        return _to_rgb(Image.fromarray(levels))
+    return np.array(np.broadcast_to(levels, (*levels.shape[:2], 3)), order="C")
+
+
+def _to_bytes(array: np.ndarray) -> np.ndarray:
+    """Scale levels of any accepted type to uint8."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return _from_16_bits(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UsageError(
+            f"an image array is uint8, uint16, or floating point in [0, 1], not {array.dtype}; "
+            "convert it with array.astype('uint8') if its values are 0 to 255"
+        )
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so that NaN fails
+        hint = "divide it by 255" if low >= 0 and 1 < high <= 255 else "rescale it first"
+        if not np.isfinite([low, high]).all():
+            hint = "it holds NaN or infinity"
+        raise UsageError(
+            f"a floating point image lies in [0, 1], but came in [{low:.4g}, {high:.4g}]; {hint}"
+        )
+    return (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Convert any mode; transparency goes over white."""
+    mode = image.mode
+    if mode.startswith("I"):  # I;16 and its byte orders; I holds 16-bit PNG in older Pillows
+        return np.repeat(_from_16_bits(np.asarray(image))[..., None], 3, axis=2)
+    if mode == "F":
+        try:
+            return np.repeat(_to_bytes(np.asarray(image))[..., None], 3, axis=2)
+        except UsageError as error:
+            raise ImageError(str(error)) from None
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _from_16_bits(levels: np.ndarray) -> np.ndarray:
+    """Scale 0..65535 to 0..255, rounding."""
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > 65535:
+        raise ImageError(
+            f"its levels lie in [{low}, {high}], but 8-bit and 16-bit images are read; "
+            "rescale them to 0..65535 first"
+        )
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _check_size(what: str, height: int, width: int, max_pixels: int) -> None:
+    if height < MIN_SIDE or width < MIN_SIDE:
+        raise ImageError(
+            f"cannot use {what}: it is {width} x {height} pixels, "
+            f"but an image needs at least {MIN_SIDE} x {MIN_SIDE}"
+        )
+    if height * width > max_pixels:
+        raise _too_large(what, height * width, max_pixels)
+
+
+def _too_large(what: str, pixels: int, max_pixels: int) -> ImageError:
+    if pixels > max_pixels:
+        return ImageError(
+            f"cannot read {what}: it has {pixels / 1e6:.1f} megapixels or more, over the limit "
+            f"of {max_pixels / 1e6:g}; make it smaller, or raise the limit"
+        )
+    return ImageError(
+        f"cannot read {what}: it has over {pixels / 1e6:.0f} megapixels, Pillow's own limit; "
+        "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS too"
+    )
+
+
+def _lookalike(head: bytes) -> str:
+    """Say what a file is that Pillow does not recognise, as far as its first bytes tell."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for starts, meaning in LOOKALIKES:
+        if text.startswith(starts):
+            return meaning
+    if head[4:8] == b"ftyp":
+        return "it is a video or a HEIC photo; save it as JPEG or PNG first"
+    if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head) and b"\xff" not in head:
+        return "it is text, not an image"
+    return "it is not an image in a format that Pillow knows, or its start is damaged"
+
+
+def _broken(what: str, error: Exception) -> ImageError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in reason.lower() or isinstance(error, EOFError):
+        return ImageError(f"cannot read {what}: it is truncated ({reason}); fetch it again whole")
+    return ImageError(f"cannot read {what}: it is damaged or unsupported ({reason})")

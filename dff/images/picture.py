@@ -1,0 +1,48 @@
+"""The one form in which pixels travel through the toolkit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dff.errors import UsageError
+
+__all__ = ["Picture"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image, upright, as it is shown to people.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), RGB, read-only.
+        name: short name for titles and file names: the file's stem, or "image".
+    """
+
+    pixels: np.ndarray
+    name: str = "image"
+
+    def __post_init__(self) -> None:
+        pixels = self.pixels
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+            came = getattr(pixels, "dtype", type(pixels).__name__)
+            raise UsageError(f"a Picture holds a uint8 array, not {came}; use read_image")
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise UsageError(
+                f"a Picture holds an array of shape (height, width, 3), not {pixels.shape}; "
+                "use read_image"
+            )
+        view = pixels.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "pixels", view)
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return int(self.pixels.shape[1])

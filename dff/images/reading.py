@@ -1,0 +1,119 @@
+"""From any source that a user may name to a Picture."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from dff.errors import ImageError, UsageError, closest
+from dff.images.decoding import decode, from_array, from_pillow
+from dff.images.download import download
+from dff.images.picture import Picture
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "TIMEOUT", "Source", "read_image"]
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Picture"
+
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 200_000_000
+TIMEOUT = 30.0
+
+
+def read_image(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    timeout: float = TIMEOUT,
+    max_bytes: int = MAX_BYTES,
+) -> Picture:
+    """Read one image, whatever it is stored in.
+
+    EXIF orientation is applied; transparency is laid over white; greyscale, palette, CMYK and
+    16-bit images become 8-bit RGB; of an animation the first frame is taken. The kind of a file
+    is told from its content, never from its name.
+
+    Args:
+        source: path; http(s) URL; the bytes of a file; Pillow image; NumPy array of shape
+            (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4)
+            RGBA, uint8, uint16, or floating point in [0, 1]; or a Picture, returned as it is.
+        max_pixels: refuse larger images, before they are decompressed.
+        timeout: seconds that a download may take altogether.
+        max_bytes: refuse larger downloads.
+
+    Raises:
+        ImageError: the image cannot be found, fetched or decoded, is truncated, is smaller than
+            2 x 2 pixels, or is over a limit.
+        UsageError: `source` is of no known kind, or an array of wrong shape, type or range.
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, np.ndarray):
+        return Picture(from_array(source, max_pixels=max_pixels))
+    if isinstance(source, Image.Image):
+        name = _stem(str(getattr(source, "filename", "") or ""))
+        return Picture(from_pillow(source, "the Pillow image", max_pixels=max_pixels), name)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Picture(decode(io.BytesIO(source), "the bytes given", max_pixels=max_pixels))
+    if isinstance(source, str) and (scheme := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", source)):
+        if scheme[1].lower() not in ("http", "https"):
+            raise ImageError(f"cannot read {source}: of URLs only http and https are read")
+        data = download(source, timeout=timeout, max_bytes=max_bytes)
+        pixels = decode(io.BytesIO(data), source, max_pixels=max_pixels)
+        return Picture(pixels, _stem(unquote(urlsplit(source).path)))
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return Picture(_read_file(path, max_pixels), _stem(path.name))
+    raise UsageError(
+        "an image is a path, an http(s) URL, bytes, a Pillow image or a NumPy array, "
+        f"not {type(source).__name__}"
+    )
+
+
+def _read_file(path: Path, max_pixels: int) -> np.ndarray:
+    """Decode a file, after the checks whose failure Pillow would put less clearly."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {path}: {_reason(error)}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path} is a folder; name an image in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path} is not a regular file; save the image to a file first")
+    try:
+        with path.open("rb") as file:
+            return decode(file, str(path), max_pixels=max_pixels)
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def _missing(path: Path) -> ImageError:
+    """Say what is missing, the file or its folder, and which names come close."""
+    folder = path.parent
+    if not folder.is_dir():
+        return ImageError(f"there is no image {path}: the folder {folder} does not exist")
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        names = []
+    return ImageError(f"there is no image {path}{closest(path.name, names)}")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _stem(path: str) -> str:
+    """Return the last part of a path without its ending, fit for use in a file name."""
+    stem = PurePosixPath(path.replace("\\", "/")).stem
+    stem = "".join(letter for letter in stem if letter.isprintable()).strip(". ")
+    return stem or "image"
