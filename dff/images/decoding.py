@@ -183,7 +183,7 @@ def _lookalike(head: bytes) -> str:
     for starts, meaning in LOOKALIKES:
         if text.startswith(starts):
             return meaning
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
         return "it is a video or a HEIC photo; save it as JPEG or PNG first"
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head) and b"\xff" not in head:
         return "it is text, not an image"
@@ -193,5 +193,5 @@ def _lookalike(head: bytes) -> str:
 def _broken(what: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split()) or type(error).__name__
     if "truncated" in reason.lower() or isinstance(error, EOFError):
-        return ImageError(f"cannot read {what}: it is truncated ({reason}); fetch it again whole")
+        return ImageError(f"cannot read {what}: it is truncated; fetch or copy it again, whole")
     return ImageError(f"cannot read {what}: it is damaged or unsupported ({reason})")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -44,21 +44,34 @@ def download(url: str, *, timeout: float, max_bytes: int) -> bytes:
     # A server can send a byte a second for ever without any single read timing out, and name
     # look-up has no time limit at all, so a thread works and this one waits for the time given.
     answer: queue.SimpleQueue[bytes | ImageError] = queue.SimpleQueue()
-    deadline = time.monotonic() + timeout
-    worker = threading.Thread(
-        target=lambda: answer.put(_attempt(url, timeout, deadline, max_bytes)), daemon=True
-    )
-    worker.start()
+    responses: list[requests.Response] = []
+
+    def work() -> None:
+        answer.put(_attempt(url, timeout, max_bytes, responses))
+
+    threading.Thread(target=work, daemon=True).start()
     try:
         result = answer.get(timeout=timeout)
     except queue.Empty:
+        _abandon(responses)
         raise _late(url, timeout) from None
     if isinstance(result, ImageError):
         raise result
     return result
 
 
-def _attempt(url: str, timeout: float, deadline: float, max_bytes: int) -> bytes | ImageError:
+def _abandon(responses: list[requests.Response]) -> None:
+    """Wake the thread that still reads, where urllib3 can (2.3 on), so that it ends."""
+    for response in responses:
+        shutdown = getattr(response.raw, "shutdown", None)
+        if shutdown is not None:
+            with contextlib.suppress(Exception):  # it may have ended by itself meanwhile
+                shutdown()
+
+
+def _attempt(
+    url: str, timeout: float, max_bytes: int, responses: list[requests.Response]
+) -> bytes | ImageError:
     """Fetch `url`, and return an error in place of raising it, to hand it between threads."""
     import requests
 
@@ -66,10 +79,11 @@ def _attempt(url: str, timeout: float, deadline: float, max_bytes: int) -> bytes
         with requests.Session() as session:
             session.max_redirects = MAX_REDIRECTS
             with session.get(url, headers=HEADERS, stream=True, timeout=timeout) as response:
+                responses.append(response)
                 if not response.ok:
                     status = f"{response.status_code} {response.reason or ''}".strip()
                     return ImageError(f"cannot fetch {_shown(url)}: the server answered {status}")
-                return _content(response, deadline, max_bytes)
+                return _content(response, max_bytes)
     except ImageError as error:
         return error
     except requests.TooManyRedirects:
@@ -84,7 +98,7 @@ def _attempt(url: str, timeout: float, deadline: float, max_bytes: int) -> bytes
         return ImageError(f"cannot fetch {_shown(url)}: {_root(error)}")
 
 
-def _content(response: requests.Response, deadline: float, max_bytes: int) -> bytes:
+def _content(response: requests.Response, max_bytes: int) -> bytes:
     announced = response.headers.get("Content-Length", "")
     received = bytearray()
     if announced.isdigit() and int(announced) > max_bytes:
@@ -93,8 +107,6 @@ def _content(response: requests.Response, deadline: float, max_bytes: int) -> by
         received += chunk
         if len(received) > max_bytes:
             raise _too_many(response.url, max_bytes)
-        if time.monotonic() > deadline:
-            break  # nobody waits any longer
     if announced.isdigit() and len(received) < int(announced):
         raise ImageError(
             f"cannot fetch {_shown(response.url)}: the connection ended after "
