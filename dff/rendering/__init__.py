@@ -1,0 +1,29 @@
+"""Drawing: arrays in, arrays or Pillow images out, with OpenCV and Pillow alone.
+
+- :func:`colors`: the palette, distinguishable also to colour-blind readers.
+- :func:`overlay`: concepts over a photo; :func:`heatmap_overlay`: one heatmap over a photo.
+- :class:`LegendEntry`, :func:`legend`: swatch, name, share and classes of each concept.
+- :func:`panel`: pictures side by side with titles and a legend.
+- :func:`contact_sheet`: a row of crops for each concept.
+- :func:`show_factorization_on_image`: the drawing call of pytorch-grad-cam's tutorial.
+"""
+
+from __future__ import annotations
+
+from dff.rendering.dropin import show_factorization_on_image
+from dff.rendering.legend import LegendEntry, legend
+from dff.rendering.overlay import heatmap_overlay, overlay
+from dff.rendering.palette import colors
+from dff.rendering.panel import panel
+from dff.rendering.sheet import contact_sheet
+
+__all__ = [
+    "LegendEntry",
+    "colors",
+    "contact_sheet",
+    "heatmap_overlay",
+    "legend",
+    "overlay",
+    "panel",
+    "show_factorization_on_image",
+]

@@ -1,0 +1,127 @@
+"""Pictures side by side, with titles and a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from dff.errors import UsageError
+from dff.rendering import text
+from dff.rendering.legend import LegendEntry, legend
+from dff.rendering.overlay import check_image
+
+__all__ = ["fit", "panel"]
+
+Tile = tuple[str, "np.ndarray | Image.Image"]
+
+# Tiles are shown between these heights, and no longer than this along the other side.
+LEAST, MOST, LONGEST = 320, 560, 900
+# A strip more elongated than this is squashed to it: at its own proportions it would be a line.
+ELONGATION = 8
+# Wide pictures go below each other from this width : height on.
+WIDE = 2.0
+MARGIN, GAP, TITLE = 14, 12, 17
+NARROWEST = 110
+PAPER = 255
+
+
+def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None) -> Image.Image:
+    """Set pictures of one photo beside each other, all equally high, a legend at their right.
+
+    Small pictures are enlarged and big ones reduced to a size that suits a screen. Pictures
+    twice as wide as high or wider go below each other. Strips of more than 8 : 1 are squashed
+    to that, because nothing could be seen in them.
+
+    Args:
+        tiles: (title, picture) pairs; a picture is uint8 (height, width, 3), RGB, or Pillow's.
+        legend: entries of the legend, or None for no legend.
+
+    Raises:
+        UsageError: no tiles, or a picture of another shape or type.
+    """
+    if not tiles:
+        raise UsageError("a panel needs at least one (title, picture) pair")
+    pictures = [_as_array(picture) for _, picture in tiles]
+    stacked = _proportion(pictures[0]) >= WIDE
+    height = _tile_height(pictures)
+    cells = [
+        _cell(title, fit(picture, height, max(1, round(height * _proportion(picture)))))
+        for (title, _), picture in zip(tiles, pictures, strict=True)
+    ]
+    sheet = _join(cells, down=stacked)
+    if legend:
+        sheet = _beside(sheet, legend)
+    return Image.fromarray(
+        np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
+    )
+
+
+def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a picture: averaged when it shrinks, smooth when it grows a little.
+
+    Where it grows sixfold and more, its pixels stay visible as such.
+    """
+    if picture.shape[:2] == (height, width):
+        return picture
+    growth = min(height / picture.shape[0], width / picture.shape[1])
+    enlarged = cv2.INTER_CUBIC if growth < 6 else cv2.INTER_NEAREST
+    mode = cv2.INTER_AREA if growth < 1 else enlarged
+    return cv2.resize(picture, (width, height), interpolation=mode)
+
+
+def _as_array(picture: np.ndarray | Image.Image) -> np.ndarray:
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"))
+    check_image(picture)
+    return picture
+
+
+def _proportion(picture: np.ndarray) -> float:
+    """Width : height as shown."""
+    return float(np.clip(picture.shape[1] / picture.shape[0], 1 / ELONGATION, ELONGATION))
+
+
+def _tile_height(pictures: Sequence[np.ndarray]) -> int:
+    """Choose the common height: near their own, within limits for both sides."""
+    own = max(picture.shape[0] for picture in pictures)
+    widest = max(_proportion(picture) for picture in pictures)
+    return max(1, round(min(max(LEAST, min(own, MOST)), LONGEST / widest)))
+
+
+def _cell(title: str, picture: np.ndarray) -> np.ndarray:
+    """Put a title above a picture; a narrow picture stands in the middle of its cell."""
+    height, width = picture.shape[:2]
+    room = max(width, NARROWEST)
+    head = text.line_height(TITLE) + 4
+    cell = np.full((head + height, room, 3), PAPER, np.uint8)
+    left = (room - width) // 2
+    cell[head:, left : left + width] = picture
+    text.put(cell, title, x=0, y=0, size=TITLE, room=room)
+    return cell
+
+
+def _join(cells: Sequence[np.ndarray], *, down: bool) -> np.ndarray:
+    """Set cells side by side or below each other, with gaps, on white."""
+    if down:
+        turned = _join([cell.transpose(1, 0, 2) for cell in cells], down=False)
+        return np.ascontiguousarray(turned.transpose(1, 0, 2))
+    height = max(cell.shape[0] for cell in cells)
+    width = sum(cell.shape[1] for cell in cells) + GAP * (len(cells) - 1)
+    sheet = np.full((height, width, 3), PAPER, np.uint8)
+    x = 0
+    for cell in cells:
+        sheet[: cell.shape[0], x : x + cell.shape[1]] = cell
+        x += cell.shape[1] + GAP
+    return sheet
+
+
+def _beside(sheet: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray:
+    """Put a legend at the right of the pictures, level with them rather than with the titles."""
+    head = text.line_height(TITLE) + 4
+    drawn = np.asarray(legend(entries, height=max(1, sheet.shape[0] - head)))
+    column = np.full((head + drawn.shape[0], drawn.shape[1], 3), PAPER, np.uint8)
+    column[head:] = drawn
+    return _join([sheet, column], down=False)
