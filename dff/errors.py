@@ -70,8 +70,7 @@ class MissingExtraError(DFFError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"this needs the package {package!r}: "
-            f"pip install 'deep-feature-factorization[{extra}]'"
+            f"this needs the package {package!r}: pip install 'deep-feature-factorization[{extra}]'"
         )
 
 

@@ -1,0 +1,246 @@
+"""The only place that registers a hook: run a model once and intercept a layer on the way.
+
+- :func:`intercept`: hand a layer's output to a function, go on with what it returns. Capture,
+  stop, replace and append are all this one thing.
+- :func:`observe`: look at the output of every module of one pass.
+- :func:`resolve_layer`: a module or a dotted name to both.
+- :func:`borrowed`: a model in evaluation mode, given back as it was.
+
+What is borrowed from a model (hooks, training flags, gradient mode) is given back whatever
+happens, an interrupt included. Parameters, their ``requires_grad`` and ``grad``, and BatchNorm
+statistics are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from dff.errors import LayerError, closest
+from dff.layouts import Layout, Rearrangement, detect_layout, main_tensor, replace_main_tensor
+
+__all__ = ["STOP", "Appended", "LayoutLike", "borrowed", "intercept", "observe", "resolve_layer"]
+
+Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
+LayoutLike = Layout | Rearrangement | Callable[[Any], Tensor] | None
+
+
+class _StopType:
+    """The type of :data:`STOP`."""
+
+
+STOP: Final = _StopType()
+"""What an intercepting function returns to end the forward pass at the layer."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an intercepting function returns to let further items join the batch.
+
+    Attributes:
+        maps: (m, channels, rows, cols) items after the layer; the batch itself goes on unchanged.
+        source: (m,) integer, the image of the batch that each item comes from; its class and
+            register tokens are carried over. None means image 0.
+    """
+
+    maps: Tensor
+    source: Tensor | None = None
+
+
+Answer = Tensor | Appended | _StopType | None
+
+
+class _Stopped(BaseException):
+    """Ends a forward pass; no ``except Exception`` inside a model can swallow it."""
+
+
+def intercept(
+    model: nn.Module,
+    layer: nn.Module | str | Sequence[nn.Module | str],
+    fn: Callable[[Tensor], Answer],
+    inputs: Inputs,
+    *,
+    grad: bool = False,
+    layout: LayoutLike = None,
+) -> Any:
+    """Run `model` once; hand the layer's output to `fn`; go on with what it returns.
+
+    Args:
+        model: any module; run in evaluation mode and given back in its own.
+        layer: a submodule or its dotted name; several are intercepted in the order they run.
+        fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
+            unchanged), maps of the same shape (replace), :class:`Appended` (more items), or
+            :data:`STOP`.
+        inputs: the image tensor (batch, 3, height, width), or the model's positional or keyword
+            arguments with such a tensor first.
+        grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
+            require gradients; nothing before the layer is recorded.
+        layout: how to read the output: None to recognise it, a :class:`~dff.layouts.Layout`, or
+            a callable from the output to maps (a ``reshape_transform``).
+
+    Returns:
+        What the model returns, or None when it was stopped.
+
+    Raises:
+        LayerError: no such layer, it did not run, ran more than once, or has no grid.
+    """
+    layers = [layer] if isinstance(layer, (nn.Module, str)) else list(layer)
+    resolved = dict(resolve_layer(model, one) for one in layers)
+    size = _input_size(inputs)
+    runs = dict.fromkeys(resolved, 0)
+
+    def hook(name: str, _module: nn.Module, output: Any) -> Any:
+        runs[name] += 1
+        if runs[name] > 1:
+            raise LayerError(
+                f"layer {name!r} runs more than once in a forward pass; choose the block that "
+                "contains it"
+            )
+        return _answer(name, output, fn, size, grad, layout)
+
+    with borrowed(model), _hooks(resolved, hook), torch.set_grad_enabled(False):
+        try:
+            result = _run(model, inputs)
+        except _Stopped:
+            return None
+    if idle := [name for name, count in runs.items() if not count]:
+        raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; choose one that does")
+    return result
+
+
+def _answer(
+    name: str,
+    output: Any,
+    fn: Callable[[Tensor], Answer],
+    size: tuple[int, int],
+    grad: bool,
+    layout: LayoutLike,
+) -> Any:
+    """Hand one output to `fn` as maps, and return what the model shall go on with."""
+    tensor = main_tensor(output)
+    reading = _reading(name, output, tensor, size, layout)
+    if grad:
+        torch.set_grad_enabled(True)
+        tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    maps = reading.to_maps(tensor)
+    answer = fn(maps)
+    if isinstance(answer, _StopType):
+        raise _Stopped
+    source = None
+    if isinstance(answer, Appended):
+        joined = answer.source
+        if joined is None:
+            joined = torch.zeros(len(answer.maps), dtype=torch.long)
+        source = torch.cat([torch.arange(len(maps)), joined.cpu()]).to(maps.device)
+        maps = torch.cat([maps, answer.maps.to(maps)])
+    else:
+        # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
+        maps = maps.clone() if answer is None else answer.to(maps)
+    return replace_main_tensor(output, reading.from_maps(maps, tensor, source))
+
+
+def _reading(
+    name: str, output: Any, tensor: Tensor, size: tuple[int, int], layout: LayoutLike
+) -> Layout | Rearrangement:
+    """Return the layout to read an output with: the one given, traced, or recognised."""
+    if isinstance(layout, (Layout, Rearrangement)):
+        return layout
+    if layout is not None:
+        return Rearrangement.traced(layout, output)
+    reading = detect_layout(tuple(tensor.shape), size)
+    if reading is None:
+        raise LayerError(
+            f"layer {name!r} has no grid: its output is {tuple(tensor.shape)} for an input of "
+            f"{size[0]} x {size[1]}; choose an earlier one (`dff layers` lists them)"
+        )
+    return reading
+
+
+def observe(
+    model: nn.Module,
+    visit: Callable[[str, nn.Module, Any], None],
+    inputs: Inputs,
+    *,
+    grad: bool = False,
+) -> Any:
+    """Run `model` once in evaluation mode; `visit` gets (name, module, output) of every submodule.
+
+    With `grad`, the whole pass is recorded.
+    """
+    named = {name: module for name, module in model.named_modules() if name}
+    with borrowed(model), _hooks(named, visit), torch.set_grad_enabled(grad):
+        return _run(model, inputs)
+
+
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[nn.Module]:
+    """Put `model` in evaluation mode, and give every submodule its own mode back at the end."""
+    trained = [module for module in model.modules() if module.training]
+    try:
+        if trained:
+            model.eval()
+        yield model
+    finally:
+        for module in trained:
+            module.training = True
+
+
+@contextmanager
+def _hooks(
+    named: Mapping[str, nn.Module], call: Callable[[str, nn.Module, Any], Any]
+) -> Iterator[None]:
+    """Call `call` (name, module, output) after each module; its result replaces the output."""
+    with ExitStack() as stack:
+        for name, module in named.items():
+
+            def hook(module: nn.Module, _inputs: Any, output: Any, name: str = name) -> Any:
+                return call(name, module, output)
+
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:
+    """Return (dotted name, module) of a layer of `model`.
+
+    Raises:
+        LayerError: no such name (the closest ones are given), or the module is not the model's.
+    """
+    if isinstance(layer, nn.Module):
+        for name, module in model.named_modules():
+            if module is layer:
+                return name, module
+        raise LayerError(
+            f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
+        )
+    named = dict(model.named_modules())
+    if layer in named and layer:
+        return layer, named[layer]
+    raise LayerError(
+        f"{type(model).__name__} has no layer {layer!r}"
+        + (closest(layer, named) or "; `dff layers` lists them")
+    )
+
+
+def _run(model: nn.Module, inputs: Inputs) -> Any:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def _input_size(inputs: Inputs) -> tuple[int, int]:
+    """Return (height, width) of the first tensor of the inputs."""
+    if isinstance(inputs, Tensor):
+        first: Tensor | None = inputs
+    else:
+        values = inputs.values() if isinstance(inputs, Mapping) else inputs
+        first = next((v for v in values if isinstance(v, Tensor) and v.dim() >= 3), None)
+    if first is None or first.dim() < 3:
+        shape = None if first is None else tuple(first.shape)
+        raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
+    return int(first.shape[-2]), int(first.shape[-1])

@@ -1,0 +1,265 @@
+"""Find the layer to factorize, and where its cells lie in the input.
+
+:func:`survey` runs a model once on noise and describes every layer: whether it has a grid,
+whether everything that reaches the output passes through it, whether its grid has a say in the
+output, and how its cells are centred over the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dff.activations import observe
+from dff.errors import LayerError
+from dff.heatmaps import Grid
+from dff.layouts import Layout, detect_layout, main_tensor
+
+__all__ = ["LayerInfo", "Survey", "grid_of", "probe_input", "survey"]
+
+SKIPPED = ("Pool", "Dropout", "Identity", "Flatten")
+"""Parts of class names of layers that are not chosen by default: they add nothing of their own."""
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer of a survey.
+
+    Attributes:
+        name: dotted name.
+        kind: class name of the module.
+        shape: shape of its (main) output for one image.
+        layout: how the output reads as maps; None where there is no grid.
+        runs: how often it ran in one forward pass.
+        passes_all: everything that reaches the output passes through it (no skip goes around).
+        reaches: the grid has a gradient from the output. False for the last block of a
+            class-token transformer, whose patch tokens nobody reads.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    layout: Layout | None
+    runs: int = 1
+    passes_all: bool = False
+    reaches: bool = False
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels of the maps; None where there is no grid."""
+        if self.layout is None:
+            return None
+        return self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All layers of a model, in the order they finish, for one input.
+
+    Keep it no longer than needed: it holds the activations of the recorded pass.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    outputs: int
+    _input: Tensor
+    _tensors: dict[str, Tensor]
+
+    def default(self) -> LayerInfo:
+        """Return the last layer that still has a grid.
+
+        Of the layers with a grid that has a say in the output: the last one that everything
+        passes through, class maps and layers without weights of their own (pooling, dropout)
+        left aside.
+
+        Raises:
+            LayerError: no layer has a grid.
+        """
+        able = [one for one in self.layers if one.layout is not None and one.runs == 1]
+        fit = [
+            one
+            for one in able
+            if one.channels != self.outputs and not any(part in one.kind for part in SKIPPED)
+        ]
+        for candidates in (
+            [one for one in fit if one.reaches and one.passes_all],
+            [one for one in fit if one.reaches],
+            fit,
+            able,
+        ):
+            if candidates:
+                return candidates[-1]
+        raise LayerError(
+            "no layer of this model has a grid of more than one cell for an input of "
+            f"{tuple(self._input.shape)}; name one with layer=, or give a larger input"
+        )
+
+    def __getitem__(self, name: str) -> LayerInfo:
+        """Return a layer by its dotted name."""
+        for one in self.layers:
+            if one.name == name:
+                return one
+        raise LayerError(f"layer {name!r} did not run in the forward pass; choose one that does")
+
+    def anchor_stride(self, name: str) -> int | None:
+        """Return the stride of a grid whose cell 0 lies over the first pixel; None for tiles.
+
+        Odd kernels with symmetric padding anchor their grids so, patches and even kernels tile
+        the input (see :class:`dff.heatmaps.Grid`). Told apart by the effective receptive fields
+        (Luo et al. 2016) of cells near the middle: the centroid of their squared gradient lies
+        nearer to the one position or to the other.
+        """
+        layout, tensor = self[name].layout, self._tensors.get(name)
+        height = int(self._input.shape[-2])
+        stride = _anchored_stride(height, layout.rows) if layout else None
+        if layout is None or tensor is None or stride is None:
+            return None
+        maps = layout.to_maps(tensor)
+        tiled_error = anchored_error = 0.0
+        generator = torch.Generator().manual_seed(2)
+        signs = torch.randn(maps.shape[1], generator=generator).to(maps)
+        for row in sorted({layout.rows // 2 - 1, layout.rows // 2}):
+            cell = (maps[0, :, row, layout.cols // 2] * signs).sum()
+            (gradient,) = torch.autograd.grad(cell, self._input, retain_graph=True)
+            weight = gradient[0].double().abs().sum((0, 2)) ** 2
+            pixels = torch.arange(height, dtype=torch.float64, device=weight.device) + 0.5
+            centre = float((weight * pixels).sum() / weight.sum().clamp_min(1e-300))
+            tiled_error += abs(centre - (row + 0.5) * height / layout.rows)
+            anchored_error += abs(centre - (row * stride + 0.5))
+        return stride if anchored_error < tiled_error else None
+
+
+def survey(model: nn.Module, inputs: Tensor) -> Survey:
+    """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
+
+    One recorded forward pass and one backward pass; nothing is left on the model.
+    """
+    size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
+    found: dict[str, LayerInfo] = {}
+    tensors: dict[str, Tensor] = {}
+    nodes: dict[str, tuple[Any, int]] = {}
+
+    def visit(name: str, module: nn.Module, output: Any) -> None:
+        if name in found:
+            found[name] = replace(found[name], runs=found[name].runs + 1)
+            return
+        try:
+            tensor = main_tensor(output)
+        except LayerError:
+            return
+        shape = tuple(tensor.shape)
+        found[name] = LayerInfo(name, type(module).__name__, shape, detect_layout(shape, size))
+        if found[name].layout is not None and tensor.grad_fn is not None:
+            tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
+
+    leaf = inputs.detach().clone().requires_grad_()
+    result = main_tensor(observe(model, visit, leaf, grad=True))
+    if result.grad_fn is not None:
+        cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
+        reaching = _reaching(result, leaf, nodes, found)
+        for (name, (node, _)), one in zip(nodes.items(), map(found.get, nodes), strict=True):
+            assert one is not None
+            found[name] = replace(one, passes_all=node in cuts, reaches=name in reaching)
+    return Survey(tuple(found.values()), int(result.shape[-1]), leaf, tensors)
+
+
+def _reaching(
+    result: Tensor, leaf: Tensor, nodes: dict[str, tuple[Any, int]], found: dict[str, LayerInfo]
+) -> set[str]:
+    """Return the layers whose grid gets a gradient from a random mixture of the outputs.
+
+    Gradients are read at the graph's nodes as the layers left them, so that in-place operations
+    further on do not matter.
+    """
+    reaching: set[str] = set()
+
+    def watch(name: str, index: int) -> Callable[[tuple[Tensor | None, ...]], None]:
+        layout = found[name].layout
+        assert layout is not None
+
+        def look(gradients: tuple[Tensor | None, ...]) -> None:
+            gradient = gradients[index]
+            if gradient is not None and layout.to_maps(gradient).abs().sum() > 0:
+                reaching.add(name)
+
+        return look
+
+    handles = [node.register_prehook(watch(name, at)) for name, (node, at) in nodes.items()]
+    mixture = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
+    try:
+        torch.autograd.grad(result, leaf, mixture, retain_graph=True, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reaching
+
+
+def _cuts(root: Any, nodes: list[Any], leaf: Tensor) -> set[Any]:
+    """Return those `nodes` of the graph that every path from `root` to `leaf` passes through.
+
+    A node does when the paths to it times the paths from it are all the paths there are.
+    """
+    order = _topological(root)
+    below: dict[Any, int] = {}
+    for node in reversed(order):
+        is_leaf = getattr(node, "variable", None) is leaf
+        below[node] = int(is_leaf) + sum(below[child] for child in _children(node))
+    above = dict.fromkeys(order, 0)
+    above[root] = 1
+    for node in order:
+        for child in _children(node):
+            above[child] += above[node]
+    total = below[root]
+    return {node for node in nodes if total and above.get(node, 0) * below.get(node, 0) == total}
+
+
+def _children(node: Any) -> list[Any]:
+    return [child for child, _ in node.next_functions if child is not None]
+
+
+def _topological(root: Any) -> list[Any]:
+    """Return the graph's nodes, each before its children (depth first, without recursion)."""
+    done: dict[Any, None] = {}
+    entered: set[Any] = set()
+    stack = [(root, False)]
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            done[node] = None
+        elif node not in entered:
+            entered.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child in _children(node) if child not in entered)
+    return list(reversed(done))
+
+
+def _anchored_stride(length: int, cells: int) -> int | None:
+    """Return the power of two that makes `cells` strided cells of `length` pixels, if one does."""
+    stride = 1
+    while stride <= length:
+        if (length - 1) // stride + 1 == cells:
+            return stride
+        stride *= 2
+    return None
+
+
+def grid_of(layout: Any, input_size: tuple[int, int], anchor_stride: int | None) -> Grid:
+    """Return the :class:`~dff.heatmaps.Grid` of a layout for an input of (height, width).
+
+    `anchor_stride` is :meth:`Survey.anchor_stride` of the layer, found at any input size.
+    """
+    height, width = input_size
+    if anchor_stride is None:
+        return Grid.tiled(layout.rows, layout.cols, height, width)
+    stride = (float(anchor_stride), float(anchor_stride))
+    return Grid.anchored(layout.rows, layout.cols, height, width, stride)
+
+
+def probe_input(size: tuple[int, int], model: nn.Module) -> Tensor:
+    """Return seeded noise (1, 3, height, width) on the device and in the precision of `model`."""
+    noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
+    return noise.to(weight.device, weight.dtype)

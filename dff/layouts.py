@@ -1,0 +1,198 @@
+"""How a layer's output reads as maps (batch, channels, rows, cols), and how it is written back.
+
+Three layouts cover vision models: *maps* (B, C, h, w) of convolutional networks, *channels-last*
+maps (B, h, w, C) of Swin-like models, and *tokens* (B, prefix + h·w, C) of transformers, where
+the prefix holds class and register tokens. Outputs wrapped in tuples, dicts or dataclasses are
+unwrapped to their first suitable tensor and wrapped again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dff.errors import LayerError
+
+__all__ = ["Layout", "Rearrangement", "detect_layout", "main_tensor", "replace_main_tensor"]
+
+MAX_PREFIX = 16
+"""The most class and register tokens that may precede the grid."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The reading of one layer's output: `kind` is "maps", "channels_last" or "tokens"."""
+
+    kind: str
+    rows: int
+    cols: int
+    prefix: int = 0
+
+    def to_maps(self, output: Tensor) -> Tensor:
+        """View an output as maps (batch, channels, rows, cols), without a copy."""
+        if self.kind == "maps":
+            return output
+        if self.kind == "channels_last":
+            return output.permute(0, 3, 1, 2)
+        return output[:, self.prefix :].transpose(1, 2).unflatten(2, (self.rows, self.cols))
+
+    def from_maps(self, maps: Tensor, output: Tensor, source: Tensor | None = None) -> Tensor:
+        """Write maps (m, channels, rows, cols) back as an output of m items.
+
+        `source` (m,) names the item of `output` whose prefix tokens each one carries; None
+        means that the items are the output's own.
+        """
+        if self.kind == "maps":
+            return maps
+        if self.kind == "channels_last":
+            return maps.permute(0, 2, 3, 1)
+        tokens = maps.flatten(2).transpose(1, 2)
+        if not self.prefix:
+            return tokens
+        prefix = output[:, : self.prefix]
+        return torch.cat([prefix if source is None else prefix[source], tokens], 1)
+
+
+@dataclass(frozen=True)
+class Rearrangement:
+    """The layout that a callable from output to maps describes (a ``reshape_transform``).
+
+    `index` (channels, rows, cols) says where in the flattened output of one item each value of
+    its maps lies; it is found by running the callable once on numbered elements.
+    """
+
+    index: Tensor
+
+    @classmethod
+    def traced(cls, transform: Callable[[Any], Tensor], output: Any) -> Rearrangement:
+        """Learn the rearrangement that `transform` makes of outputs like this one.
+
+        Raises:
+            LayerError: the transform does not give maps (batch, channels, rows, cols), or does
+                more than to rearrange and to leave out.
+        """
+        like = main_tensor(output)[:1]
+        numbers = torch.arange(like.numel(), dtype=torch.float64, device=like.device)
+        maps = transform(replace_main_tensor(output, numbers.reshape(like.shape)))
+        if not isinstance(maps, Tensor) or maps.dim() != 4 or len(maps) != 1:
+            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise LayerError(
+                "the reshape transform must return maps (batch, channels, rows, cols), got "
+                f"{shape} for an output of {tuple(like.shape)}"
+            )
+        index = maps[0].long()
+        if not torch.equal(index.double(), maps[0]) or index.unique().numel() != index.numel():
+            raise LayerError("the reshape transform must only rearrange values, not change them")
+        return cls(index)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the grid."""
+        return self.index.shape[1]
+
+    @property
+    def cols(self) -> int:
+        """Columns of the grid."""
+        return self.index.shape[2]
+
+    def to_maps(self, output: Tensor) -> Tensor:
+        """See :meth:`Layout.to_maps`; makes a copy."""
+        return output.flatten(1)[:, self.index]
+
+    def from_maps(self, maps: Tensor, output: Tensor, source: Tensor | None = None) -> Tensor:
+        """See :meth:`Layout.from_maps`; what the maps leave out comes from the source items."""
+        items = output if source is None else output[source]
+        flat = items.flatten(1).clone()
+        flat[:, self.index.flatten()] = maps.flatten(1)
+        return flat.reshape(items.shape)
+
+
+def detect_layout(shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
+    """Recognise the layout of an output from its shape and the input's (height, width).
+
+    Returns None where there is no grid: one that has the input's aspect ratio, more than one
+    cell, and no more cells than pixels.
+    """
+    if len(shape) == 4:
+        for kind, (rows, cols) in (("maps", shape[2:]), ("channels_last", shape[1:3])):
+            if _is_grid(rows, cols, input_size):
+                return Layout(kind, rows, cols)
+    if len(shape) == 3:
+        return _token_layout(shape[1], input_size)
+    return None
+
+
+def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
+    """Whether rows x cols can be a strided view of the input, rounding and padding aside."""
+    height, width = input_size
+    if rows * cols <= 1 or rows > height + 2 or cols > width + 2:
+        return False
+    strides = (height / (rows + 1), height / max(rows - 1, 0.5))
+    return strides[0] <= width / max(cols - 1, 0.5) and width / (cols + 1) <= strides[1]
+
+
+def _token_layout(count: int, input_size: tuple[int, int]) -> Layout | None:
+    """Find the grid with the fewest prefix tokens that a square patch could have made."""
+    height, width = input_size
+    best: tuple[int, float, Layout] | None = None
+    for stride in range(1, max(height, width) + 1):
+        for rows in {height // stride, -(-height // stride)}:
+            for cols in {width // stride, -(-width // stride)}:
+                prefix = count - rows * cols
+                if rows * cols <= 1 or not 0 <= prefix <= MAX_PREFIX:
+                    continue
+                skew = abs(rows * width - cols * height) / (rows * width)
+                if best is None or (prefix, skew) < best[:2]:
+                    best = (prefix, skew, Layout("tokens", rows, cols, prefix))
+    return best[2] if best else None
+
+
+def main_tensor(output: Any) -> Tensor:
+    """Return the first floating-point tensor of at least two axes in a (nested) output.
+
+    Raises:
+        LayerError: there is none.
+    """
+    found: list[Tensor] = []
+    _walk(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    if not found:
+        raise LayerError(f"the output is a {type(output).__name__} without a floating-point tensor")
+    return found[0]
+
+
+def replace_main_tensor(output: Any, new: Tensor) -> Any:
+    """Return `output` with its main tensor (see :func:`main_tensor`) replaced by `new`."""
+    if isinstance(output, Tensor):
+        return new
+    done: list[bool] = []
+
+    def replace_first(tensor: Tensor) -> Tensor:
+        if done:
+            return tensor
+        done.append(True)
+        return new
+
+    return _walk(output, replace_first)
+
+
+def _walk(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
+    """Rebuild `output` with `visit` applied to every tensor that could be the main one."""
+    if isinstance(output, Tensor):
+        suitable = output.is_floating_point() and output.dim() >= 2
+        return visit(output) if suitable else output
+    if isinstance(output, Mapping):
+        kind: Any = type(output)
+        changed = {key: _walk(value, visit) for key, value in output.items()}
+        return kind(**changed) if dataclasses.is_dataclass(output) else kind(changed)
+    if isinstance(output, (tuple, list)):
+        items = [_walk(item, visit) for item in output]
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        fields = {f.name: _walk(getattr(output, f.name), visit) for f in dataclasses.fields(output)}
+        return dataclasses.replace(output, **fields)
+    return output

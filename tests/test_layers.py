@@ -1,0 +1,91 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from dff.errors import LayerError
+from dff.heatmaps import Grid
+from dff.layers import grid_of, probe_input, survey
+from dff.layouts import Layout
+from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
+
+
+def test_the_default_layer_is_the_last_with_a_grid():
+    model = seeded(ConvNet).train()
+    with untouched(model):
+        found = survey(model, images(1, 3, 32, 32))
+    assert found.default().name == "layer4"
+    assert found.default().channels == 12
+    assert found.outputs == 5
+    with pytest.raises(LayerError, match="'nope' did not run"):
+        found["nope"]
+
+
+def test_a_grid_that_no_longer_reaches_the_logits_is_not_chosen():
+    found = survey(seeded(TokenNet), images(1, 3, 32, 32))
+    assert not found["blocks.2"].reaches
+    assert found["blocks.2"].passes_all
+    assert found["blocks.1"].reaches
+    assert found.default().name == "blocks.1"
+    assert found.default().layout == Layout("tokens", 4, 4, 1)
+
+
+def test_a_branch_beside_a_skip_is_not_chosen():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 3, padding=1)
+            self.branch = nn.Conv2d(4, 4, 3, padding=1)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.fc((x + self.branch(x)).mean((2, 3)))
+
+    found = survey(seeded(Residual), images(1, 3, 8, 8))
+    assert found["branch"].reaches
+    assert not found["branch"].passes_all
+    assert found.default().name == "stem"
+
+
+def test_a_model_without_a_grid():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3))
+    with pytest.raises(LayerError, match="no layer of this model has a grid"):
+        survey(model, images(1, 3, 8, 8)).default()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "stride"),
+    [
+        ("resnet18", "layer4", 32),
+        ("mobilenet_v2", "features", 32),
+        ("vgg11", "features", None),
+        ("squeezenet1_1", "features", None),
+        ("alexnet", "features", None),
+        ("shufflenet_v2_x0_5", "conv5", 32),
+        ("mnasnet0_5", "layers", 32),
+        ("efficientnet_b0", "features", 32),
+    ],
+)
+def test_torchvision_layers_and_their_geometry(name, layer, stride):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name, weights=None)
+    found = survey(model, probe_input((224, 224), model))
+    assert found.default().name == layer
+    assert found.anchor_stride(layer) == stride
+
+
+def test_patches_tile_and_odd_kernels_anchor():
+    tokens = survey(seeded(TokenNet), images(1, 3, 32, 32))
+    assert tokens.anchor_stride("patch") is None
+    assert survey(seeded(ConvNet), images(1, 3, 64, 64)).anchor_stride("layer4") == 4
+    assert survey(seeded(PixelNet), images(1, 3, 9, 9)).anchor_stride("body") == 1
+
+
+def test_grids_at_other_input_sizes():
+    layout = Layout("maps", 8, 12)
+    anchored = grid_of(layout, (225, 353), 32)
+    assert anchored.stride == (32, 32)
+    assert anchored.offset == (0.5, 0.5)
+    assert grid_of(layout, (224, 336), None) == Grid.tiled(8, 12, 224, 336)
