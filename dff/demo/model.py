@@ -1,0 +1,91 @@
+"""The embedded model: a small residual network that tells the demo's species apart.
+
+It is built from torchvision's blocks and reads like a ResNet: ``conv1``, ``bn1``, ``relu``,
+``maxpool``, ``layer1`` to ``layer4``, ``avgpool``, ``fc``. Its stride is 8 (a ResNet's is 32),
+so ``layer4`` is a grid of 16 x 16 cells on its input of 128 x 128 pixels: fine enough for parts.
+
+Its weights (float16, beside this file) come from ``examples/train_demo_model.py``.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import torch
+from safetensors.torch import load as load_tensors
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from dff.demo.species import SPECIES
+from dff.errors import ModelError
+
+__all__ = ["CLASS_NAMES", "INPUT_SIZE", "MEAN", "STD", "CreatureNet", "load"]
+
+CLASS_NAMES: tuple[str, ...] = tuple(SPECIES)
+INPUT_SIZE = 128
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
+_WEIGHTS = "weights.safetensors"
+
+
+class CreatureNet(nn.Module):
+    """A residual network of 9 convolutions: (n, 3, h, w) normalised RGB to (n, classes) logits.
+
+    Args:
+        classes: the number of logits.
+        widths: the channels of ``layer1`` to ``layer4``.
+    """
+
+    def __init__(
+        self,
+        classes: int = len(CLASS_NAMES),
+        widths: tuple[int, int, int, int] = (32, 64, 128, 192),
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = _stage(widths[0], widths[0], stride=1)
+        self.layer2 = _stage(widths[0], widths[1], stride=1)
+        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer4 = _stage(widths[2], widths[3], stride=1)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(widths[3], classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, classes) of normalised images (n, 3, h, w)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
+
+
+def load() -> CreatureNet:
+    """Return the trained model on the CPU, float32, in evaluation mode.
+
+    Raises:
+        ModelError: the weights are missing from the installation.
+    """
+    path = resources.files("dff.demo") / _WEIGHTS
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"expected the demo model's weights at {path}, and found none; install the package "
+            "again, or make them with examples/train_demo_model.py"
+        ) from error
+    model = CreatureNet()
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+    model.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
+    return model.eval()
+
+
+def _stage(channels: int, width: int, *, stride: int) -> nn.Sequential:
+    """Return one residual block that goes from `channels` to `width`."""
+    shortcut = None
+    if stride != 1 or channels != width:
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
+        )
+    return nn.Sequential(BasicBlock(channels, width, stride, shortcut))
