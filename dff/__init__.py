@@ -1,1 +1,62 @@
-"""Shows which concepts a vision model finds in an image (filled in by dff.explain)."""
+"""Shows which concepts a vision model finds in an image, where each is, and what each says.
+
+    import dff
+    result = dff.Explainer("resnet50")("photo.jpg", concepts=5)
+    result.overlay()
+
+Names are imported when they are first used, so that ``import dff`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dff.bank import ConceptBank
+    from dff.errors import DFFError
+    from dff.explain import DeepFeatureFactorization, Explainer, Explanation
+    from dff.images import Preprocessing, read_image
+    from dff.models import list_models, load_model
+    from dff.nmf import NMF, SemiNMF
+    from dff.rendering import show_factorization_on_image
+
+__all__ = [
+    "NMF",
+    "ConceptBank",
+    "DFFError",
+    "DeepFeatureFactorization",
+    "Explainer",
+    "Explanation",
+    "Preprocessing",
+    "SemiNMF",
+    "list_models",
+    "load_model",
+    "read_image",
+    "show_factorization_on_image",
+]
+
+_HOMES = {
+    "ConceptBank": "dff.bank",
+    "DFFError": "dff.errors",
+    "DeepFeatureFactorization": "dff.explain",
+    "Explainer": "dff.explain",
+    "Explanation": "dff.explain",
+    "NMF": "dff.nmf",
+    "Preprocessing": "dff.images",
+    "SemiNMF": "dff.nmf",
+    "list_models": "dff.models",
+    "load_model": "dff.models",
+    "read_image": "dff.images",
+    "show_factorization_on_image": "dff.rendering",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dff' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,7 +24,16 @@ from torch import Tensor, nn
 from dff.errors import LayerError, closest
 from dff.layouts import Layout, Rearrangement, detect_layout, main_tensor, replace_main_tensor
 
-__all__ = ["STOP", "Appended", "LayoutLike", "borrowed", "intercept", "observe", "resolve_layer"]
+__all__ = [
+    "STOP",
+    "Answer",
+    "Appended",
+    "LayoutLike",
+    "borrowed",
+    "intercept",
+    "observe",
+    "resolve_layer",
+]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
 LayoutLike = Layout | Rearrangement | Callable[[Any], Tensor] | None

@@ -156,7 +156,8 @@ def survey(model: nn.Module, inputs: Tensor) -> Survey:
             tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
 
     leaf = inputs.detach().clone().requires_grad_()
-    result = main_tensor(observe(model, visit, leaf, grad=True))
+    # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
+    result = main_tensor(observe(model, visit, leaf + 0, grad=True))
     if result.grad_fn is not None:
         cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
         reaching = _reaching(result, leaf, nodes, found)
@@ -238,7 +239,7 @@ def _topological(root: Any) -> list[Any]:
 
 def _anchored_stride(length: int, cells: int) -> int | None:
     """Return the power of two that makes `cells` strided cells of `length` pixels, if one does."""
-    stride = 1
+    stride = 2  # with stride 1, both geometries are the same
     while stride <= length:
         if (length - 1) // stride + 1 == cells:
             return stride

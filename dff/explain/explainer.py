@@ -1,0 +1,236 @@
+"""A model made ready to be explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dff.activations import LayoutLike, resolve_layer
+from dff.bank import ConceptBank
+from dff.errors import BankError, ModelError, UsageError
+from dff.explain.explanation import Explanation
+from dff.explain.factorize import factorize
+from dff.explain.passes import Found, one_pass
+from dff.heatmaps import Grid
+from dff.images import Picture, Preprocessing, Source, read_image
+from dff.layers import grid_of, probe_input, survey
+from dff.layouts import Layout
+from dff.models import LoadedModel, describe, load_model
+
+__all__ = ["Explainer"]
+
+DEFAULT_CONCEPTS = 5
+MAX_BATCH = 32
+
+
+class Explainer:
+    """A model, its target layer and its preprocessing: call it on photos.
+
+    Args:
+        model: a name for :func:`dff.load_model`, what that returns, or a module of your own.
+        layer: the target layer, by dotted name or module; None finds the last one that still
+            has a grid (:meth:`dff.layers.Survey.default`).
+        layout: how the layer's output reads as maps; None recognises it.
+        preprocessing: of photos; None takes the model's own.
+        class_names: one a logit; None takes the model's own.
+        device: where a model given by name runs, such as "cuda"; a module of your own stays
+            where it is.
+
+    Raises:
+        ModelError: no such model, or its weights cannot be had.
+        LayerError: no such layer, or none with a grid.
+    """
+
+    def __init__(
+        self,
+        model: str | LoadedModel | nn.Module = "resnet50",
+        *,
+        layer: str | nn.Module | None = None,
+        layout: LayoutLike = None,
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        loaded = _loaded(model, device)
+        self.model = loaded.module
+        self.name = loaded.name
+        self.preprocessing = preprocessing or loaded.preprocessing
+        names = class_names if class_names is not None else loaded.class_names
+        self.class_names = tuple(names) if names is not None else None
+        self.layout = layout
+        probe = probe_input((self.preprocessing.size,) * 2, self.model)
+        self.device, self.dtype = probe.device, probe.dtype
+        name = None if layer is None else resolve_layer(self.model, layer)[0]
+        surveyed = _survey(self.model, probe)
+        info = surveyed.default() if name is None else surveyed[name]
+        self.layer = info.name
+        self._anchor_stride = surveyed.anchor_stride(info.name)
+
+    def __call__(
+        self,
+        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        *,
+        concepts: int = DEFAULT_CONCEPTS,
+        bank: ConceptBank | None = None,
+        cam: bool = True,
+    ) -> Explanation:
+        """Explain one photo, or several in shared concepts.
+
+        Args:
+            images: a path, http(s) URL, bytes, Pillow image, uint8 or [0, 1] array (height,
+                width, 3), or a list of them; or a tensor (3, h, w) or (n, 3, h, w) that is
+                normalised already.
+            concepts: how many to find, from 1 to the number of cells and of channels.
+            bank: explain in these concepts instead of finding new ones.
+            cam: keep what Grad-CAM needs (the activations after the layer stay in memory).
+
+        Raises:
+            ImageError: an image that cannot be read.
+            UsageError: a number of concepts that cannot be.
+            FactorizationError: activations with NaN, or all zero.
+        """
+        if isinstance(images, Tensor):
+            return self._explain(*_from_tensor(images, self.preprocessing), concepts, bank, cam)
+        pictures = [one if isinstance(one, Picture) else read_image(one) for one in _each(images)]
+        if not pictures:
+            raise UsageError("no image to explain: the list is empty")
+        try:
+            return self._explain(pictures, self._tensors(pictures), concepts, bank, cam)
+        except ModelError:
+            square = self.preprocessing.size, self.preprocessing.size
+            if all(tuple(x.shape[1:]) == square for x in self._tensors(pictures)):
+                raise
+        # The model takes nothing but squares (its positions are fixed): squash from now on.
+        self.preprocessing = replace(self.preprocessing, fixed=True)
+        return self._explain(pictures, self._tensors(pictures), concepts, bank, cam)
+
+    def _tensors(self, pictures: Sequence[Picture]) -> list[Tensor]:
+        return [self.preprocessing.to_tensor(picture) for picture in pictures]
+
+    def _explain(
+        self,
+        pictures: Sequence[Picture],
+        tensors: Sequence[Tensor],
+        concepts: int,
+        bank: ConceptBank | None,
+        cam: bool,
+    ) -> Explanation:
+        if not isinstance(concepts, (int, np.integer)) or concepts < 1:
+            raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
+        if bank is not None and bank.layer != self.layer:
+            raise BankError(
+                f"the bank is for layer {bank.layer!r} of {bank.model}, not for {self.layer!r} of "
+                f"{self.name}; give layer={bank.layer!r}"
+            )
+
+        def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
+            return factorize(rows, int(concepts), model=self.name, layer=self.layer)
+
+        batches = _batches(tensors)
+        found = one_pass(
+            self.model,
+            self.layer,
+            [self._stack([tensors[i] for i in batch]) for batch in batches],
+            fit if bank is None else lambda rows: (bank, bank.encode(rows)),
+            layout=self.layout,
+            grad=cam,
+        )
+        return self._explanation(pictures, tensors, batches, found)
+
+    def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
+        return stacked.contiguous(memory_format=torch.channels_last)
+
+    def _explanation(
+        self,
+        pictures: Sequence[Picture],
+        tensors: Sequence[Tensor],
+        batches: Sequence[Sequence[int]],
+        found: Found,
+    ) -> Explanation:
+        places = {i: (g, at) for g, batch in enumerate(batches) for at, i in enumerate(batch)}
+        order = [places[i] for i in range(len(pictures))]
+        coefficients = tuple(found.coefficients[g][at].cpu() for g, at in order)
+        return Explanation(
+            pictures=tuple(pictures),
+            bank=found.bank,
+            coefficients=coefficients,
+            grids=tuple(self._grid(c, x) for c, x in zip(coefficients, tensors, strict=True)),
+            logits=torch.stack([found.tapes[g].logits[at].detach() for g, at in order])
+            .float()
+            .cpu(),
+            concept_logits=found.concept_logits.float().cpu(),
+            class_names=self.class_names,
+            tapes=tuple(found.tapes),
+            places=tuple(order),
+        )
+
+    def _grid(self, coefficients: Tensor, x: Tensor) -> Grid:
+        layout = Layout("maps", int(coefficients.shape[1]), int(coefficients.shape[2]))
+        return grid_of(layout, (int(x.shape[1]), int(x.shape[2])), self._anchor_stride)
+
+
+def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
+    """Return the model as loaded; only what was built here is moved to a device."""
+    if isinstance(model, nn.Module):
+        if device is not None:
+            raise UsageError(
+                "device= is for models given by name; move your module yourself: model.to(device)"
+            )
+        return describe(model)
+    loaded = load_model(model) if isinstance(model, str) else model
+    if device is not None:
+        try:
+            loaded.module.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"the device {str(device)!r} cannot be used: {reason}") from error
+    return loaded
+
+
+def _survey(model: nn.Module, probe: Tensor) -> Any:
+    try:
+        return survey(model, probe)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the model failed on an input of shape {tuple(probe.shape)}: {reason}; give its "
+            "preprocessing (size) with preprocessing="
+        ) from error
+
+
+def _each(images: Any) -> list[Any]:
+    """Return the images of one call as a list: a single one is a list of one."""
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    single = isinstance(images, (str, bytes, Picture, Image.Image)) or hasattr(images, "__fspath__")
+    return [images] if single else list(images)
+
+
+def _from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Picture], list[Tensor]]:
+    """Return a normalised batch as pictures to look at, and its items."""
+    batch = x[None] if x.ndim == 3 else x
+    if batch.ndim != 4 or batch.shape[1] != 3 or not len(batch):
+        raise UsageError(
+            f"expected a tensor (3, height, width) or (n, 3, height, width), got {tuple(x.shape)}"
+        )
+    items = list(batch.detach())
+    return [Picture(prep.to_pixels(item), f"image{i}") for i, item in enumerate(items)], items
+
+
+def _batches(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Group the inputs by size, at most `MAX_BATCH` a group; return their indices."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for i, x in enumerate(tensors):
+        by_size.setdefault(tuple(x.shape), []).append(i)
+    return [
+        indices[start : start + MAX_BATCH]
+        for indices in by_size.values()
+        for start in range(0, len(indices), MAX_BATCH)
+    ]

@@ -1,0 +1,223 @@
+"""What one call found, and everything that can be made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dff.bank import ConceptBank
+from dff.errors import UsageError
+from dff.explain.passes import Tape
+from dff.heatmaps import Grid, presence, rescale, upsample
+from dff.images import Picture
+from dff.labels import class_index, class_name
+from dff.rendering import LegendEntry, heatmap_overlay, overlay, panel
+from gradcam import grad_cam
+
+__all__ = ["ClassScore", "Explanation"]
+
+LONGEST_SIDE = 2048
+"""Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class, its probability in [0, 1] and its logit."""
+
+    index: int
+    name: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The concepts of one photo, or of several that share them.
+
+    Attributes:
+        pictures: (n,) the photos as they were read.
+        bank: the concepts: embeddings, full presence, shares, names, colours.
+        coefficients: for each photo W as (k, rows, cols).
+        grids: for each photo, where its cells lie in the model's input.
+        logits: (n, classes) of the photos.
+        concept_logits: (k, classes) of each concept at full presence.
+        class_names: names of the classes, or None.
+        tapes: what Grad-CAM needs of the pass.
+        places: for each photo its (tape, item).
+    """
+
+    pictures: tuple[Picture, ...]
+    bank: ConceptBank
+    coefficients: tuple[Tensor, ...]
+    grids: tuple[Grid, ...]
+    logits: Tensor
+    concept_logits: Tensor
+    class_names: tuple[str, ...] | None
+    tapes: tuple[Tape, ...] = field(repr=False)
+    places: tuple[tuple[int, int], ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of photos."""
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Explanation:
+        """Return the explanation of one photo, in the shared concepts."""
+        at = range(len(self))[index]
+        return replace(
+            self,
+            pictures=self.pictures[at : at + 1],
+            coefficients=self.coefficients[at : at + 1],
+            grids=self.grids[at : at + 1],
+            logits=self.logits[at : at + 1],
+            places=self.places[at : at + 1],
+        )
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation({len(self)} photo{'s' * (len(self) != 1)}, {len(self.bank)} concepts of "
+            f"{self.bank.model} at {self.bank.layer!r})"
+        )
+
+    @property
+    def scores(self) -> Tensor:
+        """(k, classes): each concept's class probabilities at full presence, rows adding to 1."""
+        return self.concept_logits.softmax(-1)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(n, classes): the photos' class probabilities."""
+        return self.logits.softmax(-1)
+
+    def maps(self, index: int = 0) -> np.ndarray:
+        """Return the concepts' presence (k, rows, cols) float32 in [0, 1] at the cells of a photo.
+
+        1 is full presence in the data the concepts were fitted on, so maps compare across
+        photos: where a concept is absent, its map is near 0.
+        """
+        return presence(self.coefficients[index], self.bank.scale.cpu()).numpy()
+
+    def heatmaps(self, index: int = 0, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Return the maps (k, height, width) on the photo's own pixels, or at another size."""
+        picture = self.pictures[index]
+        size = size or (picture.height, picture.width)
+        return upsample(self.maps(index), size, self.grids[index])
+
+    def predictions(self, index: int = 0, *, top_k: int = 5) -> list[ClassScore]:
+        """Return the likeliest classes of a photo, best first."""
+        return self._best(self.logits[index], top_k)
+
+    def top_classes(self, concept: int, *, top_k: int = 3) -> list[ClassScore]:
+        """Return the classes that a concept at full presence speaks for, best first."""
+        return self._best(self.concept_logits[concept], top_k)
+
+    def _best(self, logits: Tensor, top_k: int) -> list[ClassScore]:
+        probabilities = logits.softmax(-1)
+        values, indices = probabilities.topk(min(top_k, len(logits)))
+        return [
+            ClassScore(i, class_name(i, self.class_names), value, float(logits[i]))
+            for value, i in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+
+    def cam(self, target: int | str | None = None, *, index: int = 0) -> np.ndarray:
+        """Return Grad-CAM for a class on the photo's pixels, from the same pass.
+
+        Args:
+            target: class index or name; None is the photo's likeliest class.
+            index: which photo.
+
+        Returns:
+            float32 (height, width) in [0, 1], stretched to its own range.
+        """
+        picture = self.pictures[index]
+        return upsample(
+            self._cam_cells(target, index), (picture.height, picture.width), self.grids[index]
+        )
+
+    def _cam_cells(self, target: int | str | None, index: int) -> np.ndarray:
+        group, item = self.places[index]
+        tape = self.tapes[group]
+        if not tape.logits.requires_grad:
+            raise UsageError("Grad-CAM was not kept; explain with cam=True")
+        wanted = self.target(target, index)
+        (gradient,) = torch.autograd.grad(tape.logits[item, wanted], tape.maps, retain_graph=True)
+        one = slice(item, item + 1)
+        cells = grad_cam(tape.maps[one].detach().float(), gradient[one].float())
+        return rescale(cells)[0].cpu().numpy()
+
+    def target(self, target: int | str | None = None, index: int = 0) -> int:
+        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
+        if target is None:
+            return int(self.logits[index].argmax())
+        return class_index(target, self.class_names, self.logits.shape[1])
+
+    def legend_entries(self, *, top_k: int = 3) -> list[LegendEntry]:
+        """Return a legend entry for each concept: swatch, name, share, and its top classes."""
+        return [
+            LegendEntry(
+                color=tuple(int(v) for v in color),
+                title=name,
+                share=float(share),
+                lines=[(c.name, c.probability) for c in self.top_classes(k, top_k=top_k)],
+            )
+            for k, (color, name, share) in enumerate(
+                zip(self.bank.colors, self.bank.names, self.bank.shares.tolist(), strict=True)
+            )
+        ]
+
+    def overlay(
+        self, index: int = 0, *, top_k: int = 3, with_legend: bool = True, image_weight: float = 0.5
+    ) -> Image.Image:
+        """Draw the strongest concept at each pixel over the photo, with a legend at its right."""
+        pixels = self._drawn(index)
+        maps = self.heatmaps(index, (pixels.shape[0], pixels.shape[1]))
+        painted = overlay(pixels, maps, colors=self.bank.colors, image_weight=image_weight)
+        if not with_legend:
+            return Image.fromarray(painted)
+        return panel([("", painted)], legend=self.legend_entries(top_k=top_k))
+
+    def panel(
+        self, index: int = 0, *, target: int | str | None = None, top_k: int = 3
+    ) -> Image.Image:
+        """Draw photo | concepts | Grad-CAM side by side, with titles and the legend."""
+        pixels = self._drawn(index)
+        size = (pixels.shape[0], pixels.shape[1])
+        wanted = self.target(target, index)
+        name = class_name(wanted, self.class_names)
+        concepts = overlay(pixels, self.heatmaps(index, size), colors=self.bank.colors)
+        cam = upsample(self._cam_cells(wanted, index), size, self.grids[index])
+        return panel(
+            [
+                (self.pictures[index].name, pixels),
+                (f"{len(self.bank)} concepts", concepts),
+                (f"Grad-CAM: {name}", heatmap_overlay(pixels, cam)),
+            ],
+            legend=self.legend_entries(top_k=top_k),
+        )
+
+    def _drawn(self, index: int) -> np.ndarray:
+        """Return the photo at the size it is drawn at."""
+        picture = self.pictures[index]
+        longest = max(picture.height, picture.width)
+        if longest <= LONGEST_SIDE:
+            return picture.pixels
+        factor = LONGEST_SIDE / longest
+        size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+        return cv2.resize(picture.pixels, size, interpolation=cv2.INTER_AREA)
+
+    def save(
+        self, folder: str | Path, *, top_k: int = 3, target: int | str | None = None
+    ) -> list[Path]:
+        """Write pictures, a JSON of all scores, the arrays and the bank; return their paths."""
+        from dff.explain.saving import save
+
+        return save(self, folder, top_k=top_k, target=target)

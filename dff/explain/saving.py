@@ -1,0 +1,138 @@
+"""Write an explanation to a folder: pictures, a JSON of all scores, arrays, the bank."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from safetensors.torch import save as to_safetensors
+
+from dff.files import make_folder, write_file
+
+if TYPE_CHECKING:
+    from dff.explain.explanation import Explanation
+
+__all__ = ["as_dict", "save"]
+
+
+def save(
+    explanation: Explanation,
+    folder: str | Path,
+    *,
+    top_k: int = 3,
+    target: int | str | None = None,
+) -> list[Path]:
+    """Write everything to `folder`, each file whole or not at all; return the paths.
+
+    For each photo NAME: ``NAME_concepts.png`` and ``NAME_panel.png``. For all together:
+    ``explanation.json`` (:func:`as_dict`), ``arrays.safetensors`` (coefficients and maps of each
+    photo, components, logits) and ``bank.safetensors``.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, or the disk is full.
+    """
+    out = make_folder(folder)
+    paths = []
+    for index, name in enumerate(file_names(explanation)):
+        for kind, picture in (
+            ("concepts", explanation.overlay(index, top_k=top_k)),
+            ("panel", explanation.panel(index, top_k=top_k, target=target)),
+        ):
+            paths.append(write_file(out / f"{name}_{kind}.png", _png(picture)))
+    text = json.dumps(as_dict(explanation, top_k=top_k), indent=2, ensure_ascii=False)
+    paths.append(write_file(out / "explanation.json", text + "\n"))
+    paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(explanation))))
+    paths.append(explanation.bank.save(out / "bank.safetensors"))
+    return paths
+
+
+def as_dict(explanation: Explanation, *, top_k: int = 3) -> dict[str, Any]:
+    """Return all scores as plain data, for JSON.
+
+    Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
+    [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
+    (x, y) in the photo's pixels.
+    """
+    bank = explanation.bank
+    return {
+        "version": version("deep-feature-factorization"),
+        "model": bank.model,
+        "layer": bank.layer,
+        "rest_share": round(bank.rest, 6),
+        "concepts": [
+            {
+                "concept": k + 1,
+                "name": bank.names[k],
+                "color": "#" + "".join(f"{int(v):02x}" for v in bank.colors[k]),
+                "share": round(float(bank.shares[k]), 6),
+                "top_classes": [asdict(c) for c in explanation.top_classes(k, top_k=top_k)],
+            }
+            for k in range(len(bank))
+        ],
+        "images": [_image(explanation, i, name) for i, name in enumerate(file_names(explanation))],
+    }
+
+
+def _image(explanation: Explanation, index: int, name: str) -> dict[str, Any]:
+    picture, maps = explanation.pictures[index], explanation.maps(index)
+    grid = explanation.grids[index]
+    concepts = []
+    for k, one in enumerate(maps):
+        row, col = divmod(int(one.argmax()), one.shape[1])
+        peak = (
+            (grid.offset[1] + col * grid.stride[1]) * picture.width / grid.width,
+            (grid.offset[0] + row * grid.stride[0]) * picture.height / grid.height,
+        )
+        concepts.append(
+            {
+                "concept": k + 1,
+                "presence": round(float(one.mean()), 6),
+                "coverage": round(float((one >= 0.5).mean()), 6),
+                "peak": [round(v, 1) for v in peak] if one.any() else None,
+            }
+        )
+    return {
+        "image": picture.name,
+        "files": [f"{name}_concepts.png", f"{name}_panel.png"],
+        "width": picture.width,
+        "height": picture.height,
+        "predictions": [asdict(c) for c in explanation.predictions(index)],
+        "concepts": concepts,
+    }
+
+
+def file_names(explanation: Explanation) -> list[str]:
+    """Return a file name for each photo, safe on every system, and none of them twice."""
+    names: list[str] = []
+    for picture in explanation.pictures:
+        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in picture.name)
+        stem = plain.strip(". ").encode()[:180].decode(errors="ignore") or "image"
+        name, count = stem, 1
+        while name in names:
+            count += 1
+            name = f"{stem}-{count}"
+        names.append(name)
+    return names
+
+
+def _arrays(explanation: Explanation) -> dict[str, Any]:
+    arrays = {
+        "components": explanation.bank.components,
+        "scale": explanation.bank.scale,
+        "logits": explanation.logits,
+        "concept_logits": explanation.concept_logits,
+    }
+    for index, coefficients in enumerate(explanation.coefficients):
+        arrays[f"coefficients.{index}"] = coefficients
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in arrays.items()}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()

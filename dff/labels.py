@@ -1,0 +1,65 @@
+"""Class names: read them, show them, and find a class by name or number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dff.errors import UsageError, closest
+
+__all__ = ["class_index", "class_name", "read_labels"]
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """Read class names from a text file: one a line, in class order.
+
+    Raises:
+        UsageError: the file cannot be read as text, or is empty.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"cannot read the labels {str(path)!r}: {reason}") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise UsageError(f"the labels {str(path)!r} are empty; expected one class name a line")
+    return tuple(line.strip() for line in lines)
+
+
+def class_name(index: int, names: Sequence[str] | None) -> str:
+    """Return the name of a class, or "class 7" where there are no names."""
+    return names[index] if names is not None and index < len(names) else f"class {index}"
+
+
+def class_index(target: int | str, names: Sequence[str] | None, count: int) -> int:
+    """Return the index of a class given by index, name, or one of its comma-separated synonyms.
+
+    Upper and lower case do not matter. Digits are an index.
+
+    Raises:
+        UsageError: there is no such class; close names are given.
+    """
+    if isinstance(target, str) and not target.strip().lstrip("-").isdigit():
+        return _by_name(target, names)
+    index = int(target)
+    if not 0 <= index < count:
+        raise UsageError(f"class {index} does not exist: the model has classes 0 to {count - 1}")
+    return index
+
+
+def _by_name(target: str, names: Sequence[str] | None) -> int:
+    if names is None:
+        raise UsageError(
+            f"the model has no class names to find {target!r} in; give an index, or labels"
+        )
+    wanted = target.strip().lower()
+    known: dict[str, int] = {}
+    for index, name in enumerate(names):
+        for synonym in (name, *name.split(",")):
+            known.setdefault(synonym.strip().lower(), index)
+    if wanted not in known:
+        hint = closest(wanted, known) or "; give an index, or a name of its labels"
+        raise UsageError(f"there is no class {target!r}{hint}")
+    return known[wanted]

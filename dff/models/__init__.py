@@ -1,0 +1,21 @@
+"""Models by name: build them, load their weights, know their preprocessing and class names.
+
+- :func:`load_model`: a name (torchvision, ``timm:``, ``hf:``, ``file.py:factory``, ``demo``).
+- :func:`describe`: a module of the user's own.
+- :func:`list_models`: the names to choose from.
+"""
+
+from __future__ import annotations
+
+from dff.models.loaded import LoadedModel, describe
+from dff.models.sources import list_models, load_model
+from dff.models.weights import load_weights, read_weights
+
+__all__ = [
+    "LoadedModel",
+    "describe",
+    "list_models",
+    "load_model",
+    "load_weights",
+    "read_weights",
+]

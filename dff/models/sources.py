@@ -1,0 +1,268 @@
+"""Where models come from: torchvision, timm, Hugging Face, a file of the user's, the demo."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import urllib.error
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from dff.errors import MissingExtraError, ModelError, UsageError, closest
+from dff.images import Preprocessing
+from dff.labels import read_labels
+from dff.models.loaded import LoadedModel, describe, hugging_face_labels, preprocessing_from
+from dff.models.weights import class_count, load_weights, read_weights
+
+__all__ = ["list_models", "load_model"]
+
+DEFAULT, RANDOM = "default", "random"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What to build: the name within its source, the weights ("default", "random" or a path)."""
+
+    name: str
+    weights: str
+    num_classes: int | None
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.weights in (DEFAULT, RANDOM) else Path(self.weights)
+
+
+def list_models() -> list[str]:
+    """Return the names of torchvision's classification models, and "demo"."""
+    return ["demo", *torchvision.models.list_models(module=torchvision.models)]
+
+
+def load_model(
+    name: str = "resnet50",
+    *,
+    weights: str | Path = DEFAULT,
+    num_classes: int | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> LoadedModel:
+    """Build a model by name, in evaluation mode, on the CPU.
+
+    Args:
+        name: a torchvision classification model (see :func:`list_models`), ``timm:NAME``,
+            ``hf:NAME_OR_FOLDER``, ``module_or_file.py:factory`` (called without arguments;
+            returns a module), or ``demo``.
+        weights: "default" (the model's own, downloaded once), "random", or a local file (see
+            :func:`~dff.models.read_weights`).
+        num_classes: of the head, where the weights are not the default ones; None to take it
+            from the labels or the weights.
+        labels: class names, or a text file with one a line; None takes the model's own.
+        size: short side of the input in pixels; None takes the model's own.
+        mean: per-channel mean of the input's normalisation (levels in [0, 1]); likewise.
+        std: per-channel standard deviation; likewise.
+
+    Raises:
+        ModelError: no such model, or weights that cannot be had or do not fit.
+        UsageError: labels that do not fit, or a malformed name.
+        MissingExtraError: the source's package is not installed.
+    """
+    names = read_labels(labels) if isinstance(labels, (str, Path)) else labels
+    if num_classes is None and names is not None and str(weights) != DEFAULT:
+        num_classes = len(names)
+    source, rest = _source_of(name)
+    loaded = source(_Request(rest, str(weights), num_classes))
+    loaded.module.eval()
+    if names is not None:
+        loaded = replace(loaded, class_names=tuple(names))
+    own = loaded.preprocessing
+    changed = Preprocessing(
+        size=own.size if size is None else size,
+        mean=own.mean if mean is None else mean,
+        std=own.std if std is None else std,
+        fixed=own.fixed,
+        interpolation=own.interpolation,
+    )
+    return replace(loaded, name=name, preprocessing=changed)
+
+
+def _source_of(name: str) -> tuple[Callable[[_Request], LoadedModel], str]:
+    """Return the source that a model's name speaks of, and the rest of the name."""
+    prefix, _, rest = name.partition(":")
+    if name == "demo":
+        return _demo, name
+    if rest and prefix in SOURCES:
+        return SOURCES[prefix], rest
+    if rest and (prefix.endswith(".py") or importlib.util.find_spec(prefix.split(".")[0])):
+        return _factory, name
+    return _torchvision, name
+
+
+def _torchvision(request: _Request) -> LoadedModel:
+    models = torchvision.models
+    known = models.list_models(module=models)
+    if request.name not in known:
+        hint = closest(request.name, [*known, "demo"]) or "; `dff models` lists them"
+        raise ModelError(f"there is no model {request.name!r}{hint}")
+    default = models.get_model_weights(request.name).DEFAULT
+    crop = default.transforms()
+    own = Preprocessing(
+        size=crop.crop_size[0],
+        mean=crop.mean,
+        std=crop.std,
+        interpolation="bicubic" if crop.interpolation.value == "bicubic" else "bilinear",
+    )
+    if request.weights == DEFAULT:
+        try:
+            module = models.get_model(request.name, weights=default)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise ModelError(
+                f"the default weights of {request.name} cannot be downloaded from {default.url} "
+                f"({reason}); give --weights FILE, or use --model demo, which needs no network"
+            ) from error
+        return LoadedModel(module, request.name, own, tuple(default.meta["categories"]))
+    build = _quietly(models.get_model, request.name)
+    return LoadedModel(_filled(build, request), request.name, own)
+
+
+def _quietly(builder: Callable[..., nn.Module], name: str) -> Callable[..., nn.Module]:
+    """Return a builder without weights, for `num_classes` classes, of a torchvision model."""
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+
+    def build(**options: Any) -> nn.Module:
+        return builder(name, weights=None, **extra, **options)
+
+    return build
+
+
+def _filled(build: Callable[..., nn.Module], request: _Request) -> nn.Module:
+    """Build a model, and fill it with the weights of a local file if one is named."""
+    state = read_weights(request.path) if request.path else None
+    count = request.num_classes
+    if count is None and state is not None:
+        count = class_count(state)
+    try:
+        module = build(**({} if count is None else {"num_classes": count}))
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{request.name} cannot be built for {count} classes: {error}") from error
+    if state is not None:
+        load_weights(module, state, request.weights)
+    return module
+
+
+def _timm(request: _Request) -> LoadedModel:
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError("timm", "timm") from None
+    if request.name not in timm.list_models() and not timm.is_model(request.name.split(".")[0]):
+        known = timm.list_models()
+        raise ModelError(f"timm has no model {request.name!r}{closest(request.name, known)}")
+    try:
+        if request.weights == DEFAULT:
+            module = timm.create_model(request.name, pretrained=True)
+        else:
+            module = _filled(lambda **kw: timm.create_model(request.name, **kw), request)
+    except (OSError, RuntimeError, urllib.error.URLError) as error:
+        raise ModelError(
+            f"the default weights of timm:{request.name} cannot be had ({_first_line(error)}); "
+            "give --weights FILE"
+        ) from error
+    settings = timm.data.resolve_model_data_config(module)
+    fixed = bool((module.pretrained_cfg or {}).get("fixed_input_size", False))
+    names = None
+    if request.weights == DEFAULT:
+        names = (module.pretrained_cfg or {}).get("label_names")
+    prep = preprocessing_from({**settings, "fixed_input_size": fixed})
+    return LoadedModel(module, request.name, prep, tuple(names) if names else None)
+
+
+def _hugging_face(request: _Request) -> LoadedModel:
+    try:
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+    except ImportError:
+        raise MissingExtraError("transformers", "hf") from None
+    try:
+        if request.weights == DEFAULT:
+            module = AutoModelForImageClassification.from_pretrained(request.name)
+        else:
+            config = AutoConfig.from_pretrained(request.name)
+            if request.num_classes:
+                config.num_labels = request.num_classes
+            module = AutoModelForImageClassification.from_config(config)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the Hugging Face model {request.name!r} cannot be had ({_first_line(error)}); "
+            "give the name of an image classifier, or a local folder"
+        ) from error
+    if request.path:
+        load_weights(module, read_weights(request.path), request.weights)
+    try:
+        processor = AutoImageProcessor.from_pretrained(request.name)
+    except (OSError, ValueError):
+        return describe(module)
+    size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
+    short = size.get("shortest_edge") or size.get("height") or describe(module).preprocessing.size
+    prep = Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
+    return LoadedModel(module, request.name, prep, hugging_face_labels(module.config))
+
+
+def _factory(request: _Request) -> LoadedModel:
+    """Call a function of the user's own code, which returns a module (or a LoadedModel)."""
+    where, _, attribute = request.name.rpartition(":")
+    try:
+        code = (
+            _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        )
+    except (ImportError, OSError) as error:
+        raise ModelError(f"the model {request.name!r} cannot be imported: {error}") from error
+    factory = getattr(code, attribute, None)
+    if not callable(factory):
+        known = [name for name in vars(code) if not name.startswith("_")]
+        raise ModelError(f"{where} has no function {attribute!r}{closest(attribute, known)}")
+    made = factory()
+    if isinstance(made, nn.Module):
+        made = describe(made)
+    if not isinstance(made, LoadedModel):
+        raise ModelError(
+            f"{request.name} returned a {type(made).__name__}; expected a torch.nn.Module"
+        )
+    if request.path:
+        load_weights(made.module, read_weights(request.path), request.weights)
+    return made
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _demo(request: _Request) -> LoadedModel:
+    from dff.demo import model
+
+    if request.weights not in (DEFAULT, RANDOM) or request.num_classes is not None:
+        raise UsageError("the demo model has weights and classes of its own: leave out --weights")
+    own = Preprocessing(size=model.INPUT_SIZE, mean=model.MEAN, std=model.STD)
+    return LoadedModel(model.load(), "demo", own, tuple(model.CLASS_NAMES))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+SOURCES: dict[str, Callable[[_Request], LoadedModel]] = {"timm": _timm, "hf": _hugging_face}

@@ -1,0 +1,113 @@
+"""Weights from local files: safetensors, or PyTorch files read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dff.errors import ModelError, closest
+
+__all__ = ["class_count", "load_weights", "read_weights"]
+
+NESTED = ("state_dict", "model_state_dict", "model", "model_ema", "teacher", "student")
+"""Keys under which training scripts keep the weights of a checkpoint."""
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a ``.safetensors`` or PyTorch file (``.pth``, ``.pt``, ``.bin``).
+
+    PyTorch files are read with ``weights_only=True``: a pickle that would run code is refused.
+    Checkpoints are unwrapped, and ``module.`` prefixes of DataParallel removed.
+
+    Raises:
+        ModelError: the file is missing, damaged, of another kind, or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise ModelError(f"the weights {str(path)!r}: the file {what}{closest(path.name, names)}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except SafetensorError as error:
+        raise ModelError(f"the weights {str(path)!r} are damaged: {error}") from None
+    except PermissionError:
+        raise ModelError(f"the weights {str(path)!r} cannot be read: permission denied") from None
+    return _state_dict(content, path)
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = "Unsupported" in str(error) or "weights_only" in str(error).lower()
+        if unsafe and "GLOBAL" in str(error).upper():
+            raise ModelError(
+                f"the weights {str(path)!r} are refused: loading them would run code from the "
+                "file; save the state dict alone, best as .safetensors"
+            ) from None
+        raise ModelError(f"the weights {str(path)!r} are not a PyTorch file of tensors") from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it ends early"
+        raise ModelError(f"the weights {str(path)!r} are damaged: {reason}") from None
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """Find the tensors by name in what a file holds."""
+    while isinstance(content, Mapping):
+        nested = next((k for k in NESTED if isinstance(content.get(k), Mapping)), None)
+        if nested is None:
+            break
+        content = content[nested]
+    if not isinstance(content, Mapping):
+        raise ModelError(
+            f"the weights {str(path)!r} hold a {type(content).__name__}, not tensors by name; "
+            "save model.state_dict()"
+        )
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ModelError(f"the weights {str(path)!r} hold no tensors; save model.state_dict()")
+    if all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def class_count(state: Mapping[str, Tensor]) -> int:
+    """Return the number of classes that weights are for: the length of their last tensor."""
+    last = list(state.values())[-1]
+    return int(last.shape[0]) if last.dim() else 0
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into a model.
+
+    Raises:
+        ModelError: keys are missing, unexpected or of another shape; they are named.
+    """
+    own = model.state_dict()
+    # Counters of BatchNorm play no part in evaluation, and older files have none.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    other = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    complaints = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", other))
+        if keys
+    ]
+    if complaints:
+        raise ModelError(
+            f"the weights {source!r} do not fit {type(model).__name__}: {'; '.join(complaints)}; "
+            "check --model and --num-classes"
+        )
+    model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
