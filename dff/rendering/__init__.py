@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 from dff.rendering.dropin import show_factorization_on_image
-from dff.rendering.legend import LegendEntry, legend
-from dff.rendering.overlay import heatmap_overlay, overlay
+from dff.rendering.legends import LegendEntry, legend
+from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors
-from dff.rendering.panel import panel
-from dff.rendering.sheet import contact_sheet
+from dff.rendering.panels import panel
+from dff.rendering.sheets import contact_sheet
 
 __all__ = [
     "LegendEntry",

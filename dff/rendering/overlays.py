@@ -59,7 +59,7 @@ def heatmap_overlay(
     image: np.ndarray,
     heatmap: np.ndarray,
     *,
-    image_weight: float = 0.4,
+    image_weight: float = 0.5,
 ) -> np.ndarray:
     """Lay one heatmap over a photo, as Grad-CAM is commonly shown.
 
@@ -136,7 +136,8 @@ def _strongest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         best[:] = maps[0, block]
         for k in range(1, len(maps)):
             current = maps[k, block]
-            label[current > best] = k
+            stronger = (current > best).view(np.uint8)
+            np.maximum(label, stronger * np.uint8(k), out=label)  # k exceeds all labels so far
             np.maximum(best, current, out=best)
     return np.clip(strength, 0, 1, out=strength), strongest
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from dff.errors import UsageError
 from dff.rendering import text
-from dff.rendering.legend import LegendEntry, draw_entry, entry_width
-from dff.rendering.overlay import check_image
-from dff.rendering.panel import fit
+from dff.rendering.legends import LegendEntry, draw_entry, entry_width
+from dff.rendering.overlays import check_image
+from dff.rendering.panels import fit
 
 __all__ = ["contact_sheet"]
 

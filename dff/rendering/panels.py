@@ -10,15 +10,16 @@ from PIL import Image
 
 from dff.errors import UsageError
 from dff.rendering import text
-from dff.rendering.legend import LegendEntry, legend
-from dff.rendering.overlay import check_image
+from dff.rendering.legends import LegendEntry, broad_legend
+from dff.rendering.legends import legend as draw_legend
+from dff.rendering.overlays import check_image
 
 __all__ = ["fit", "panel"]
 
 Tile = tuple[str, "np.ndarray | Image.Image"]
 
 # Tiles are shown between these heights, and no longer than this along the other side.
-LEAST, MOST, LONGEST = 320, 560, 900
+LEAST, MOST, LONGEST = 360, 560, 900
 # A strip more elongated than this is squashed to it: at its own proportions it would be a line.
 ELONGATION = 8
 # Wide pictures go below each other from this width : height on.
@@ -29,11 +30,11 @@ PAPER = 255
 
 
 def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None) -> Image.Image:
-    """Set pictures of one photo beside each other, all equally high, a legend at their right.
+    """Set pictures of one photo beside each other, equally high, a legend at their right.
 
     Small pictures are enlarged and big ones reduced to a size that suits a screen. Pictures
     twice as wide as high or wider go below each other. Strips of more than 8 : 1 are squashed
-    to that, because nothing could be seen in them.
+    to that, because nothing could be seen in them. A legend too wide for the right goes below.
 
     Args:
         tiles: (title, picture) pairs; a picture is uint8 (height, width, 3), RGB, or Pillow's.
@@ -53,7 +54,7 @@ def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None)
     ]
     sheet = _join(cells, down=stacked)
     if legend:
-        sheet = _beside(sheet, legend)
+        sheet = _with_legend(sheet, legend)
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
     )
@@ -92,13 +93,12 @@ def _tile_height(pictures: Sequence[np.ndarray]) -> int:
 
 
 def _cell(title: str, picture: np.ndarray) -> np.ndarray:
-    """Put a title above a picture; a narrow picture stands in the middle of its cell."""
+    """Put a title above a picture, shortened to the picture's width or a least one."""
     height, width = picture.shape[:2]
     room = max(width, NARROWEST)
     head = text.line_height(TITLE) + 4
     cell = np.full((head + height, room, 3), PAPER, np.uint8)
-    left = (room - width) // 2
-    cell[head:, left : left + width] = picture
+    cell[head:, :width] = picture
     text.put(cell, title, x=0, y=0, size=TITLE, room=room)
     return cell
 
@@ -118,10 +118,14 @@ def _join(cells: Sequence[np.ndarray], *, down: bool) -> np.ndarray:
     return sheet
 
 
-def _beside(sheet: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray:
-    """Put a legend at the right of the pictures, level with them rather than with the titles."""
+def _with_legend(sheet: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray:
+    """Put a legend at the right of the pictures, or below if it would be wider than they are."""
     head = text.line_height(TITLE) + 4
-    drawn = np.asarray(legend(entries, height=max(1, sheet.shape[0] - head)))
-    column = np.full((head + drawn.shape[0], drawn.shape[1], 3), PAPER, np.uint8)
-    column[head:] = drawn
-    return _join([sheet, column], down=False)
+    drawn = np.asarray(draw_legend(entries, height=max(1, sheet.shape[0] - head)))
+    if drawn.shape[1] > max(sheet.shape[1] // 2, LONGEST):
+        drawn = np.asarray(broad_legend(entries, width=max(sheet.shape[1], LONGEST)))
+        return _join([sheet, drawn], down=True)
+    # Level with the pictures, not with their titles.
+    return _join(
+        [sheet, np.pad(drawn, ((head, 0), (0, 0), (0, 0)), constant_values=PAPER)], down=False
+    )

@@ -17,7 +17,10 @@ __all__ = ["LegendEntry", "Line", "draw_entry", "entry_width", "legend"]
 
 Line = str | tuple[str, float | str]
 
-LARGEST, SMALLEST = 22, 11
+LARGEST, SMALLEST = 18, 11
+# Rather another column than smaller text than this, or beside a low picture, than a part of it.
+COMFORTABLE = 14
+COMFORTABLE_LINES = 20
 LINE_EMS = 15  # room for the name of a class
 PAPER = 255
 
@@ -74,11 +77,26 @@ def legend(
         )
     if not entries:
         return Image.new("RGB", (1, height), (PAPER, PAPER, PAPER))
-    size = largest
-    while size > smallest and _stack_height(entries, size) > height:
-        size -= 1
-    columns = _columns(entries, size, height)
-    total = max(height, *(_stack_height(column, size) for column in columns))
+    size, columns = _arrange(entries, height, smallest, largest)
+    return _draw(columns, size, height)
+
+
+def broad_legend(entries: Sequence[LegendEntry], *, width: int) -> Image.Image:
+    """Draw a legend of many entries in as many columns as a width holds, at least one."""
+    columns: list[Sequence[LegendEntry]] = [entries]
+    for count in range(2, len(entries) + 1):
+        split = _split(entries, count)
+        widths = [max(entry_width(entry, COMFORTABLE) for entry in column) for column in split]
+        if sum(widths) + 2 * _margin(COMFORTABLE) * len(split) > width:
+            break
+        columns = split
+    return _draw(columns, COMFORTABLE, 1)
+
+
+def _draw(columns: Sequence[Sequence[LegendEntry]], size: int, height: int) -> Image.Image:
+    """Draw columns beside each other, `height` pixels high or as high as they need."""
+    rows = max(sum(entry.rows for entry in column) for column in columns)
+    total = max(height, _stack_height(rows, len(columns[0]), size))
     pictures = [_draw_column(column, size, total) for column in columns]
     return Image.fromarray(np.hstack(pictures))
 
@@ -146,19 +164,34 @@ def entry_width(entry: LegendEntry, size: int) -> int:
     return _indent(size) + max(widths) + 1
 
 
-def _columns(entries: Sequence[LegendEntry], size: int, height: int) -> list[Sequence[LegendEntry]]:
-    """Split entries into the fewest columns that fit, evenly filled."""
+def _split(entries: Sequence[LegendEntry], count: int) -> list[Sequence[LegendEntry]]:
+    """Split entries into at most `count` columns of equal length, the last one shorter."""
+    each = math.ceil(len(entries) / count)
+    return [entries[i : i + each] for i in range(0, len(entries), each)]
+
+
+def _arrange(
+    entries: Sequence[LegendEntry], height: int, smallest: int, largest: int
+) -> tuple[int, list[Sequence[LegendEntry]]]:
+    """Choose the font size and the columns: few columns, unless that makes the text too small."""
+    best = smallest - 1, _split(entries, len(entries))
+    comfortable = min(COMFORTABLE, max(SMALLEST, height // COMFORTABLE_LINES))
     for count in range(1, len(entries) + 1):
-        each = math.ceil(len(entries) / count)
-        columns = [entries[i : i + each] for i in range(0, len(entries), each)]
-        if all(_stack_height(column, size) <= height for column in columns):
+        columns = _split(entries, count)
+        rows = max(sum(entry.rows for entry in column) for column in columns)
+        size = largest
+        while size >= smallest and _stack_height(rows, len(columns[0]), size) > height:
+            size -= 1
+        if size > best[0]:
+            best = size, columns
+        if best[0] >= comfortable:
             break
-    return columns
+    return max(best[0], smallest), best[1]
 
 
-def _stack_height(entries: Sequence[LegendEntry], size: int) -> int:
-    rows = sum(entry.rows for entry in entries)
-    return rows * text.line_height(size) + (len(entries) - 1) * _gap(size) + 2 * _margin(size)
+def _stack_height(rows: int, entries: int, size: int) -> int:
+    """Height of a column with so many entries that have so many rows together."""
+    return rows * text.line_height(size) + (entries - 1) * _gap(size) + 2 * _margin(size)
 
 
 def _margin(size: int) -> int:
@@ -175,7 +208,7 @@ def _indent(size: int) -> int:
 
 def _percent(share: float) -> str:
     if not math.isfinite(share):
-        return "–"
+        return "-"
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
