@@ -161,6 +161,8 @@ def survey(model: nn.Module, inputs: Tensor) -> Survey:
     if result.grad_fn is not None:
         cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
         reaching = _reaching(result, leaf, nodes, found)
+        if not reaching:  # a head whose weights are still zero: look from what enters it
+            reaching = _reaching(result, leaf, nodes, found, beneath_head=True)
         for (name, (node, _)), one in zip(nodes.items(), map(found.get, nodes), strict=True):
             assert one is not None
             found[name] = replace(one, passes_all=node in cuts, reaches=name in reaching)
@@ -168,7 +170,12 @@ def survey(model: nn.Module, inputs: Tensor) -> Survey:
 
 
 def _reaching(
-    result: Tensor, leaf: Tensor, nodes: dict[str, tuple[Any, int]], found: dict[str, LayerInfo]
+    result: Tensor,
+    leaf: Tensor,
+    nodes: dict[str, tuple[Any, int]],
+    found: dict[str, LayerInfo],
+    *,
+    beneath_head: bool = False,
 ) -> set[str]:
     """Return the layers whose grid gets a gradient from a random mixture of the outputs.
 
@@ -189,13 +196,23 @@ def _reaching(
         return look
 
     handles = [node.register_prehook(watch(name, at)) for name, (node, at) in nodes.items()]
-    mixture = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
+    if beneath_head:
+        handles += [child.register_prehook(_noise) for child in _children(result.grad_fn)]
     try:
-        torch.autograd.grad(result, leaf, mixture, retain_graph=True, allow_unused=True)
+        torch.autograd.grad(result, leaf, _mixture(result), retain_graph=True, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
     return reaching
+
+
+def _noise(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Return noise instead of gradients; a constant would be nothing to a normalisation."""
+    return tuple(None if g is None else _mixture(g) for g in gradients)
+
+
+def _mixture(like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
 
 
 def _cuts(root: Any, nodes: list[Any], leaf: Tensor) -> set[Any]:

@@ -30,6 +30,12 @@ def test_a_grid_that_no_longer_reaches_the_logits_is_not_chosen():
     assert found.default().layout == Layout("tokens", 4, 4, 1)
 
 
+def test_a_head_of_zeros_does_not_hide_what_reaches_it():
+    model = seeded(TokenNet)
+    torch.nn.init.zeros_(model.head.weight)
+    assert survey(model, images(1, 3, 32, 32)).default().name == "blocks.1"
+
+
 def test_a_branch_beside_a_skip_is_not_chosen():
     class Residual(nn.Module):
         def __init__(self):

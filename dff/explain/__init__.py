@@ -10,5 +10,6 @@ from __future__ import annotations
 from dff.explain.dropin import DeepFeatureFactorization
 from dff.explain.explainer import Explainer
 from dff.explain.explanation import Explanation
+from dff.explain.saving import check_formats
 
-__all__ = ["DeepFeatureFactorization", "Explainer", "Explanation"]
+__all__ = ["DeepFeatureFactorization", "Explainer", "Explanation", "check_formats"]

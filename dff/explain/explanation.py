@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -214,10 +215,21 @@ class Explanation:
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         return cv2.resize(picture.pixels, size, interpolation=cv2.INTER_AREA)
 
+    def as_dict(self, *, top_k: int = 3) -> dict[str, Any]:
+        """Return all scores as plain data (:func:`dff.explain.saving.as_dict`)."""
+        from dff.explain.saving import as_dict
+
+        return as_dict(self, top_k=top_k)
+
     def save(
-        self, folder: str | Path, *, top_k: int = 3, target: int | str | None = None
+        self,
+        folder: str | Path,
+        *,
+        top_k: int = 3,
+        target: int | str | None = None,
+        formats: Sequence[str] | None = None,
     ) -> list[Path]:
-        """Write pictures, a JSON of all scores, the arrays and the bank; return their paths."""
+        """Write pictures, scores, arrays and bank (:func:`dff.explain.saving.save`)."""
         from dff.explain.saving import save
 
-        return save(self, folder, top_k=top_k, target=target)
+        return save(self, folder, top_k=top_k, target=target, formats=formats)

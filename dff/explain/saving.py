@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +13,27 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from safetensors.torch import save as to_safetensors
 
+from dff.errors import UsageError
 from dff.files import make_folder, write_file
 
 if TYPE_CHECKING:
     from dff.explain.explanation import Explanation
 
-__all__ = ["as_dict", "save"]
+__all__ = ["FORMATS", "as_dict", "check_formats", "save"]
+
+FORMATS = ("png", "json", "arrays")
+
+
+def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the formats to write; None means all.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    for name in formats or ():
+        if name not in FORMATS:
+            raise UsageError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
+    return tuple(formats) if formats else FORMATS
 
 
 def save(
@@ -26,28 +42,40 @@ def save(
     *,
     top_k: int = 3,
     target: int | str | None = None,
+    formats: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write everything to `folder`, each file whole or not at all; return the paths.
+    """Write an explanation to `folder`, each file whole or not at all; return the paths.
 
-    For each photo NAME: ``NAME_concepts.png`` and ``NAME_panel.png``. For all together:
-    ``explanation.json`` (:func:`as_dict`), ``arrays.safetensors`` (coefficients and maps of each
-    photo, components, logits) and ``bank.safetensors``.
+    Args:
+        explanation: what to write.
+        folder: made if it is missing.
+        top_k: classes a concept in legends and JSON.
+        target: class of Grad-CAM in the panels; None is each photo's likeliest.
+        formats: "png": for each photo NAME ``NAME_concepts.png`` and ``NAME_panel.png``; "json":
+            ``explanation.json`` (:func:`as_dict`); "arrays": ``arrays.safetensors``
+            (coefficients of each photo, components, logits) and ``bank.safetensors``. None is
+            all of them.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
+        UsageError: no such format or class.
     """
+    wanted = check_formats(formats)
+    explanation.target(target)  # before anything is written
     out = make_folder(folder)
     paths = []
-    for index, name in enumerate(file_names(explanation)):
-        for kind, picture in (
-            ("concepts", explanation.overlay(index, top_k=top_k)),
-            ("panel", explanation.panel(index, top_k=top_k, target=target)),
-        ):
-            paths.append(write_file(out / f"{name}_{kind}.png", _png(picture)))
-    text = json.dumps(as_dict(explanation, top_k=top_k), indent=2, ensure_ascii=False)
-    paths.append(write_file(out / "explanation.json", text + "\n"))
-    paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(explanation))))
-    paths.append(explanation.bank.save(out / "bank.safetensors"))
+    if "png" in wanted:
+        for index, name in enumerate(file_names(explanation)):
+            concepts = explanation.overlay(index, top_k=top_k)
+            paths.append(write_file(out / f"{name}_concepts.png", _png(concepts)))
+            panel = explanation.panel(index, top_k=top_k, target=target)
+            paths.append(write_file(out / f"{name}_panel.png", _png(panel)))
+    if "json" in wanted:
+        text = json.dumps(as_dict(explanation, top_k=top_k), indent=2, ensure_ascii=False)
+        paths.append(write_file(out / "explanation.json", text + "\n"))
+    if "arrays" in wanted:
+        paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(explanation))))
+        paths.append(explanation.bank.save(out / "bank.safetensors"))
     return paths
 
 

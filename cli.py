@@ -1,0 +1,6 @@
+"""``python cli.py …`` is ``dff …`` from a checkout."""
+
+from dff.cli import main
+
+if __name__ == "__main__":
+    main()

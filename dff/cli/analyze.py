@@ -1,0 +1,115 @@
+"""``dff analyze``: photos in, their concepts out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, progress, say, settings, working
+
+if TYPE_CHECKING:
+    from dff.explain import Explanation
+
+__all__ = ["analyze"]
+
+
+def analyze(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
+        ),
+    ],
+    model: opt.Model = "resnet50",
+    weights: opt.Weights = None,
+    labels: opt.Labels = None,
+    num_classes: opt.NumClasses = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    size: opt.Size = None,
+    layer: opt.Layer = None,
+    device: opt.Device = None,
+    concepts: Annotated[
+        str, typer.Option("--concepts", "-k", help="How many concepts to find.")
+    ] = "5",
+    bank: Annotated[
+        str | None, typer.Option(help="Explain in the concepts of this bank instead.")
+    ] = None,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Find concepts for each photo on its own.")
+    ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Class of Grad-CAM: name or index. Default: the likeliest."),
+    ] = None,
+    top_k: opt.TopK = 3,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+    ] = Path("dff-out"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="What to write: png, json, arrays (again for more). Default: all.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Find the concepts of photos, where each is, and what each says about the classes."""
+    settings.quiet = quiet or json
+    count = opt.parse_concepts(concepts)
+    chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
+    from dff.bank import ConceptBank
+    from dff.explain import check_formats
+    from dff.files import make_folder
+    from dff.images import read_image
+
+    wanted = check_formats(formats)
+    pictures = [read_image(image) for image in progress(images, "reading")]
+    kept = ConceptBank.load(bank) if bank else None
+    make_folder(out)
+    with working(f"loading {model}"):
+        explainer = chosen.explainer()
+    groups = [[picture] for picture in pictures] if separate else [pictures]
+    reports = []
+    for group in progress(groups, "analysing"):
+        with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
+            result = explainer(group, concepts=count, bank=kept)
+            folder = out / group[0].name if separate and len(groups) > 1 else out
+            paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
+        _report(result, paths, top_k)
+        reports.append({**result.as_dict(top_k=top_k), "paths": [str(p) for p in paths]})
+    if json:
+        print_json(reports[0] if len(reports) == 1 else reports)
+
+
+def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
+    """Print the table of concepts, the photos' own classes, and the paths."""
+    from rich.text import Text
+
+    def classes(scores: Any) -> str:
+        return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
+
+    rows = [
+        (
+            Text("■ ", style="#" + bytes(color.tolist()).hex()).append(name, style="default"),
+            f"{share:.0%}",
+            classes(result.top_classes(k, top_k=top_k)),
+        )
+        for k, (color, name, share) in enumerate(
+            zip(result.bank.colors, result.bank.names, result.bank.shares.tolist(), strict=True)
+        )
+    ]
+    say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} photo(s)")
+    print_table(["concept", ">share", "top classes at full presence"], rows)
+    for index, picture in enumerate(result.pictures):
+        say(f"{picture.name}: {classes(result.predictions(index, top_k=3))}")
+    say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
+    say()
+    for path in paths:
+        say(str(path))

@@ -1,0 +1,82 @@
+"""``dff layers`` and ``dff models``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, say, settings, working
+
+__all__ = ["layers", "models"]
+
+
+def layers(
+    model: Annotated[str, typer.Argument(help="As --model of `dff analyze`.", show_default=False)],
+    weights: opt.Weights = None,
+    num_classes: opt.NumClasses = None,
+    size: opt.Size = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List layers without a usable grid, too.")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """List the layers of a model that can be factorized; the default is marked."""
+    settings.quiet = json
+    from dff.layers import probe_input, survey
+
+    with working(f"loading {model}"):
+        # The layers of a model do not depend on its weights: nothing is downloaded.
+        loaded = opt.ModelOptions(model, weights, num_classes=num_classes, size=size).load(
+            weights="random"
+        )
+        side = loaded.preprocessing.size
+        found = survey(loaded.module, probe_input((side, side), loaded.module))
+    default = found.default().name
+    rows = [
+        {
+            "layer": one.name,
+            "type": one.kind,
+            "channels": one.channels,
+            "rows": one.layout.rows if one.layout else None,
+            "cols": one.layout.cols if one.layout else None,
+            "layout": one.layout.kind if one.layout else None,
+            "default": one.name == default,
+            "reaches_output": one.reaches,
+        }
+        for one in found.layers
+        if every or (one.layout is not None and one.runs == 1 and one.reaches)
+    ]
+    if json:
+        print_json(rows)
+        return
+    say(f"{model} at {side} x {side} px; default layer: {default}")
+    print_table(
+        ["", "layer", "type", ">channels", ">grid"],
+        [
+            (
+                "*" if row["default"] else "",
+                row["layer"],
+                row["type"],
+                row["channels"] or "",
+                f"{row['rows']} x {row['cols']}" if row["rows"] else "-",
+            )
+            for row in rows
+        ],
+    )
+
+
+def models(
+    contains: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
+    json: opt.Json = False,
+) -> None:
+    """List the models that can be named; timm:, hf: and file.py:factory come beside these."""
+    from dff.models import list_models
+
+    names = [name for name in list_models() if contains in name]
+    if json:
+        print_json(names)
+    else:
+        for name in names:
+            say(name)

@@ -1,0 +1,139 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dff.errors import UsageError
+
+if TYPE_CHECKING:
+    from dff.explain import Explainer
+    from dff.models import LoadedModel
+
+__all__ = ["ModelOptions", "numbers", "parse_concepts"]
+
+_MODEL, _OUTPUT = "Model", "Output"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A torchvision name, timm:NAME, hf:NAME, module_or_file.py:factory, or demo.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A local .pth or .safetensors; 'random' for none. Default: the model's own.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="A text file of class names, one a line.", rich_help_panel=_MODEL),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(
+        "--num-classes",
+        min=1,
+        help="Classes of the head. Default: those of the labels or the weights.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean of the input's normalisation: one number, or R,G,B.", rich_help_panel=_MODEL
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(help="Its standard deviation: one number, or R,G,B.", rich_help_panel=_MODEL),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(min=8, help="Short side of the input, in pixels.", rich_help_panel=_MODEL),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        help="Target layer (see `dff layers`). Default: the last one that has a grid.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where it runs, such as cuda or cuda:1.", rich_help_panel=_MODEL),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON for machines.", rich_help_panel=_OUTPUT)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_OUTPUT)
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", min=1, help="Classes shown a concept.", rich_help_panel=_OUTPUT)
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, as the command line says it."""
+
+    model: str
+    weights: str | None = None
+    labels: str | None = None
+    num_classes: int | None = None
+    mean: str | None = None
+    std: str | None = None
+    size: int | None = None
+    layer: str | None = None
+    device: str | None = None
+
+    def load(self, *, weights: str = "default") -> LoadedModel:
+        """Build the model; `weights` is what is meant where the user names none."""
+        from dff.models import load_model
+
+        return load_model(
+            self.model,
+            weights=self.weights or weights,
+            labels=self.labels,
+            num_classes=self.num_classes,
+            mean=None if self.mean is None else numbers("--mean", self.mean),
+            std=None if self.std is None else numbers("--std", self.std),
+            size=self.size,
+        )
+
+    def explainer(self) -> Explainer:
+        """Build the model and find its layer."""
+        from dff.explain import Explainer
+
+        return Explainer(self.load(), layer=self.layer, device=self.device)
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Parse one number, or three with commas between."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3):
+        raise UsageError(f"{option} takes one number or three (R,G,B), not {text!r}")
+    return values
+
+
+def parse_concepts(text: str) -> Any:
+    """Parse how many concepts: a whole number from 1 on."""
+    try:
+        count = int(text)
+    except ValueError:
+        raise UsageError(f"--concepts takes a whole number from 1 on, not {text!r}") from None
+    if count < 1:
+        raise UsageError(f"--concepts takes a whole number from 1 on, not {count}")
+    return count
