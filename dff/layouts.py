@@ -115,8 +115,8 @@ class Rearrangement:
 def detect_layout(shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
     """Recognise the layout of an output from its shape and the input's (height, width).
 
-    Returns None where there is no grid: one that has the input's aspect ratio, more than one
-    cell, and no more cells than pixels.
+    Returns None where there is no grid: one that has the input's aspect ratio, at least two rows
+    and columns, and no more cells than pixels.
     """
     if len(shape) == 4:
         for kind, (rows, cols) in (("maps", shape[2:]), ("channels_last", shape[1:3])):
@@ -130,7 +130,7 @@ def detect_layout(shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout
 def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
     """Whether rows x cols can be a strided view of the input, rounding and padding aside."""
     height, width = input_size
-    if rows * cols <= 1 or rows > height + 2 or cols > width + 2:
+    if min(rows, cols) < 2 or rows > height + 2 or cols > width + 2:
         return False
     strides = (height / (rows + 1), height / max(rows - 1, 0.5))
     return strides[0] <= width / max(cols - 1, 0.5) and width / (cols + 1) <= strides[1]
@@ -144,7 +144,7 @@ def _token_layout(count: int, input_size: tuple[int, int]) -> Layout | None:
         for rows in {height // stride, -(-height // stride)}:
             for cols in {width // stride, -(-width // stride)}:
                 prefix = count - rows * cols
-                if rows * cols <= 1 or not 0 <= prefix <= MAX_PREFIX:
+                if min(rows, cols) < 2 or not 0 <= prefix <= MAX_PREFIX:
                     continue
                 skew = abs(rows * width - cols * height) / (rows * width)
                 if best is None or (prefix, skew) < best[:2]:

@@ -140,20 +140,17 @@ class Explanation:
             float32 (height, width) in [0, 1], stretched to its own range.
         """
         picture = self.pictures[index]
-        return upsample(
-            self._cam_cells(target, index), (picture.height, picture.width), self.grids[index]
-        )
+        return self._cam(self.target(target, index), index, (picture.height, picture.width))
 
-    def _cam_cells(self, target: int | str | None, index: int) -> np.ndarray:
+    def _cam(self, wanted: int, index: int, size: tuple[int, int]) -> np.ndarray:
         group, item = self.places[index]
         tape = self.tapes[group]
         if not tape.logits.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
-        wanted = self.target(target, index)
         (gradient,) = torch.autograd.grad(tape.logits[item, wanted], tape.maps, retain_graph=True)
         one = slice(item, item + 1)
-        cells = grad_cam(tape.maps[one].detach().float(), gradient[one].float())
-        return rescale(cells)[0].cpu().numpy()
+        cells = grad_cam(tape.maps[one].detach().float(), gradient[one].float())[0].cpu().numpy()
+        return rescale(upsample(cells, size, self.grids[index]))
 
     def target(self, target: int | str | None = None, index: int = 0) -> int:
         """Return a class index for an index, a name, or None (the photo's likeliest class)."""
@@ -195,7 +192,7 @@ class Explanation:
         wanted = self.target(target, index)
         name = class_name(wanted, self.class_names)
         concepts = overlay(pixels, self.heatmaps(index, size), colors=self.bank.colors)
-        cam = upsample(self._cam_cells(wanted, index), size, self.grids[index])
+        cam = self._cam(wanted, index, size)
         return panel(
             [
                 (self.pictures[index].name, pixels),
