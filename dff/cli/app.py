@@ -47,7 +47,7 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    settings.debug = debug
+    settings.debug, settings.quiet = debug, False
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def _unpickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: the error says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         unsafe = "Unsupported" in str(error) or "weights_only" in str(error).lower()
         if unsafe and "GLOBAL" in str(error).upper():
@@ -54,7 +57,9 @@ def _unpickle(path: Path) -> Any:
                 "file; save the state dict alone, best as .safetensors"
             ) from None
         raise ModelError(f"the weights {str(path)!r} are not a PyTorch file of tensors") from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except PermissionError:
+        raise
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends early"
         raise ModelError(f"the weights {str(path)!r} are damaged: {reason}") from None
 

@@ -1,0 +1,246 @@
+"""The command line, as its users meet it: output, exit statuses, one-line errors."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from dff.cli import main
+
+FACTORY = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU()),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )
+
+def slow():
+    import time
+    print("building", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, labels and photos."""
+    root = tmp_path_factory.mktemp("cli")
+    (root / "net.py").write_text(FACTORY)
+    (root / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    rng = np.random.default_rng(0)
+    for name in ("one.jpg", "two photos.png"):
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(root / name)
+    return root
+
+
+@pytest.fixture
+def dff(folder, capfd, monkeypatch):
+    """Run a command in-process; return (status, stdout, stderr)."""
+    monkeypatch.chdir(folder)
+
+    def run(*words: str):
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+MODEL = ("--model", "net.py:build", "--labels", "labels.txt", "--size", "64")
+
+
+def test_analyze_writes_and_prints(dff, tmp_path):
+    out = tmp_path / "out"
+    status, printed, _ = dff(
+        "analyze", "one.jpg", "two photos.png", *MODEL, "-k", 3, "--target", "cat", "--out", out
+    )
+    assert status == 0
+    names = {
+        "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
+        "explanation.json", "arrays.safetensors", "bank.safetensors",
+    }  # fmt: skip
+    assert {p.name for p in out.iterdir()} == names
+    for name in names:
+        assert str(out / name) in printed
+    assert "Concept 3" in printed
+    with safe_open(out / "arrays.safetensors", "np") as arrays:
+        assert arrays.get_tensor("coefficients.0").shape == (3, 16, 24)
+    assert cv2.imread(str(out / "one_panel.png")).shape[1] > 240
+
+
+def test_json_is_all_there_is_on_stdout(dff, tmp_path):
+    status, printed, _ = dff("analyze", "one.jpg", *MODEL, "--json", "--out", tmp_path)
+    assert status == 0
+    report = json.loads(printed)
+    assert [c["concept"] for c in report["concepts"]] == [1, 2, 3, 4, 5]
+    assert report["images"][0]["predictions"][0]["name"] in ("ant", "bee", "cat", "dog")
+    assert all(Path(path).exists() for path in report["paths"])
+
+
+def test_quiet_separate_formats_and_bank(dff, tmp_path):
+    arguments = ("analyze", "one.jpg", "two photos.png", *MODEL)
+    status, printed, errors = dff(
+        *arguments, "--quiet", "--separate", "--format", "png", "--out", tmp_path
+    )
+    assert (status, printed, errors) == (0, "", "")
+    assert {p.name for p in tmp_path.iterdir()} == {"one", "two photos"}
+    assert {p.name for p in (tmp_path / "one").iterdir()} == {"one_concepts.png", "one_panel.png"}
+    dff(*arguments, "--format", "arrays", "--out", tmp_path / "fit")
+    bank = tmp_path / "fit" / "bank.safetensors"
+    status, _, _ = dff("analyze", "one.jpg", *MODEL, "--bank", bank, "--out", tmp_path / "again")
+    assert status == 0
+    assert (tmp_path / "again" / "bank.safetensors").read_bytes() == bank.read_bytes()
+
+
+def test_layers_and_models(dff):
+    status, printed, _ = dff("layers", "squeezenet1_1")
+    assert status == 0
+    assert "default layer: features" in printed
+    _, printed, _ = dff("layers", "net.py:build", "--size", "64", "--json", "--all")
+    rows = json.loads(printed)
+    assert [row["layer"] for row in rows if row["default"]] == ["0"]
+    assert any(row["rows"] is None for row in rows)
+    _, printed, _ = dff("models", "squeezenet")
+    assert printed.split() == ["squeezenet1_0", "squeezenet1_1"]
+    _, printed, _ = dff("models", "--json")
+    assert "resnet50" in json.loads(printed)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("one.jpg", "--concepts", "0"), 2, "from 1 on, not 0"),
+        (("one.jpg", "--concepts", "many"), 2, "not 'many'"),
+        (("one.jpg", "--concepts", "9"), 2, "8 channels here: at most 8"),
+        (("one.jpg", "--target", "cart"), 2, "no class 'cart'; did you mean 'cat'"),
+        (("one.jpg", "--target", "4"), 2, "classes 0 to 3"),
+        (("one.jpg", "--layer", "00"), 1, "no layer '00'; did you mean '0"),
+        (("one.jpg", "--layer", "3"), 1, "'3' has no grid"),
+        (("one.jpg", "--mean", "a"), 2, "--mean takes one number or three"),
+        (("one.jpg", "--std", "0"), 2, "std must be positive"),
+        (("one.jpg", "--format", "gif"), 2, "choose from png, json, arrays"),
+        (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),
+        (("one.jpg", "--device", "abacus"), 2, "'abacus' cannot be used"),
+        (("oen.jpg",), 1, "did you mean 'one.jpg'"),
+        ((".",), 1, "is a folder; name an image in it"),
+        (("labels.txt",), 1, "labels.txt"),
+        (("one.jpg", "--weights", "none.pth"), 1, "does not exist"),
+        (("one.jpg", "--out", "labels.txt"), 1, "it is a file"),
+        (("one.jpg", "--out", "labels.txt/sub"), 1, "is a file"),
+    ],
+)
+def test_one_line_errors(dff, words, status, message, tmp_path, folder):
+    before = sorted(p.name for p in folder.iterdir())
+    extra = () if "--out" in words else ("--out", tmp_path / "out")
+    got, printed, errors = dff("analyze", *words, *MODEL, *extra)
+    assert message in errors
+    assert got == status
+    assert printed == ""
+    assert len(errors.strip().splitlines()) == 1
+    assert sorted(p.name for p in folder.iterdir() if p.name != "__pycache__") == [
+        name for name in before if name != "__pycache__"
+    ]
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_unknown_models_and_flags(dff):
+    status, _, errors = dff("analyze", "one.jpg", "--model", "resnet5")
+    assert status == 1
+    assert "did you mean 'resnet50'" in errors
+    assert dff("analyze", "one.jpg", "--wrong-flag")[0] == 2
+    assert dff("analyze")[0] == 2
+    assert dff("nothing")[0] == 2
+
+
+def test_a_full_disk_leaves_nothing_half_written(dff, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    status, _, errors = dff("analyze", "one.jpg", *MODEL, "--out", tmp_path)
+    assert status == 1
+    assert "No space left on device; free some space" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_writable(dff, tmp_path):
+    tmp_path.chmod(0o500)
+    status, _, errors = dff("analyze", "one.jpg", *MODEL, "--out", tmp_path / "out")
+    assert status == 1
+    assert "ermission denied" in errors
+
+
+def test_unexpected_errors_are_one_line_too_and_debug_shows_more(dff, capfd, monkeypatch, tmp_path):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("by surprise")
+
+    monkeypatch.setattr("dff.explain.Explanation.save", broken)
+    words = ("analyze", "one.jpg", *MODEL, "--out", str(tmp_path))
+    status, _, errors = dff(*words)
+    assert status == 1
+    assert errors.strip() == "dff: unexpected ZeroDivisionError: by surprise (--debug shows where)"
+    with pytest.raises(SystemExit):
+        main([*words, "--debug"])
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_interrupts_exit_with_130(folder, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dff", "analyze", "one.jpg", "--model", "net.py:slow", "-o", "out"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "building\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_help_is_light():
+    """Heavy packages are not imported for --help, which keeps it under 0.3 s."""
+    code = (
+        "import sys; from dff.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'sklearn', 'PIL', 'torchvision', 'pyarrow'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "analyze" in done.stdout
+
+
+@pytest.mark.parametrize("start", [["cli.py"], ["-m", "dff"]])
+def test_all_ways_in(start):
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, *start, "--version"], cwd=root, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("dff 0.")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m dff models | head -1", shell=True, capture_output=True, text=True
+    )
+    assert done.stdout == "demo\n"
+    assert done.stderr == ""
