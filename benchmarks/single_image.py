@@ -1,7 +1,7 @@
 """One photo: our one pass against pytorch-grad-cam's tutorial, the bare forward pass as floor.
 
-    python benchmarks/single_image.py                              # ResNet-50 at 224, random weights
-    python benchmarks/single_image.py --shared ../shared           # and MobileNetV2, real weights
+    python benchmarks/single_image.py                      # ResNet-50 at 224, random weights
+    python benchmarks/single_image.py --shared ../shared   # and MobileNetV2, real weights
 
 Each round runs all flows once, in turn, in one process, on the same input; medians are printed.
 

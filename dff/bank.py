@@ -118,13 +118,16 @@ class ConceptBank:
             "shares": self.shares.detach().cpu().contiguous(),
         }
         about: dict[str, Any] = {
+            "format": FORMAT,
             "model": self.model,
             "layer": self.layer,
             "signed": self.signed,
             "rest": self.rest,
             "names": self.names,
         }
-        return write_file(path, save(tensors, {"format": FORMAT, "about": json.dumps(about)}))
+        # One entry of metadata: safetensors writes several in no fixed order, and the same bank
+        # is to have the same bytes.
+        return write_file(path, save(tensors, {"concept_bank": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:
@@ -135,11 +138,10 @@ class ConceptBank:
         """
         try:
             with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-                if about.get("format") != FORMAT:
+                facts = json.loads((file.metadata() or {}).get("concept_bank", "{}"))
+                if facts.pop("format", None) != FORMAT:
                     raise BankError(f"{str(path)!r} is not a concept bank of this version")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise BankError(f"cannot read the concept bank {str(path)!r}: {error}") from None
-        facts = json.loads(about["about"])
         return cls(**tensors, **{**facts, "names": tuple(facts["names"])})
