@@ -48,13 +48,14 @@ def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None)
     pictures = [_as_array(picture) for _, picture in tiles]
     stacked = _proportion(pictures[0]) >= WIDE
     height = _tile_height(pictures)
+    head = text.line_height(TITLE) + 4 if any(title for title, _ in tiles) else 0
     cells = [
-        _cell(title, fit(picture, height, max(1, round(height * _proportion(picture)))))
+        _cell(title, fit(picture, height, max(1, round(height * _proportion(picture)))), head=head)
         for (title, _), picture in zip(tiles, pictures, strict=True)
     ]
     sheet = _join(cells, down=stacked)
     if legend:
-        sheet = _with_legend(sheet, legend)
+        sheet = _with_legend(sheet, legend, head)
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
     )
@@ -92,14 +93,14 @@ def _tile_height(pictures: Sequence[np.ndarray]) -> int:
     return max(1, round(min(max(LEAST, min(own, MOST)), LONGEST / widest)))
 
 
-def _cell(title: str, picture: np.ndarray) -> np.ndarray:
+def _cell(title: str, picture: np.ndarray, *, head: int) -> np.ndarray:
     """Put a title above a picture, shortened to the picture's width or a least one."""
     height, width = picture.shape[:2]
     room = max(width, NARROWEST)
-    head = text.line_height(TITLE) + 4
     cell = np.full((head + height, room, 3), PAPER, np.uint8)
     cell[head:, :width] = picture
-    text.put(cell, title, x=0, y=0, size=TITLE, room=room)
+    if title:
+        text.put(cell, title, x=0, y=0, size=TITLE, room=room)
     return cell
 
 
@@ -118,9 +119,8 @@ def _join(cells: Sequence[np.ndarray], *, down: bool) -> np.ndarray:
     return sheet
 
 
-def _with_legend(sheet: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray:
+def _with_legend(sheet: np.ndarray, entries: Sequence[LegendEntry], head: int) -> np.ndarray:
     """Put a legend at the right of the pictures, or below if it would be wider than they are."""
-    head = text.line_height(TITLE) + 4
     drawn = np.asarray(draw_legend(entries, height=max(1, sheet.shape[0] - head)))
     if drawn.shape[1] > max(sheet.shape[1] // 2, LONGEST):
         drawn = np.asarray(broad_legend(entries, width=max(sheet.shape[1], LONGEST)))
