@@ -1,0 +1,93 @@
+"""Fit heatmaps to the edges of the picture they lie on.
+
+A grid of activations is coarser than the picture, so an upsampled map runs over the edges of what
+it shows. The guided filter makes it, within windows of about a grid cell, a linear function of
+the picture's colours: where the picture has an edge, the map gets one.
+
+Source: He, Sun and Tang, "Guided Image Filtering", ECCV 2010, with a colour guide (section 3.4);
+with wide windows, found on a shrunk picture, as in He and Sun, "Fast Guided Filter", 2015.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dff.errors import UsageError
+
+__all__ = ["refine"]
+
+
+def refine(
+    maps: np.ndarray, picture: np.ndarray, *, radius: int, tolerance: float = 0.03
+) -> np.ndarray:
+    """Return maps whose edges follow those of the picture.
+
+    Args:
+        maps: (k, h, w) or (h, w), values in [0, 1], as large as the picture.
+        picture: (h, w, 3) uint8 RGB.
+        radius: half the side of the window, in pixels; about 1.25 times the distance between
+            cells of the grid that the maps come from.
+        tolerance: differences of colour (0 to 1) well below it are no edges.
+
+    Returns:
+        float32, of the shape of `maps`, in [0, 1].
+
+    Raises:
+        UsageError: maps and picture differ in size, or `radius` is below 1.
+    """
+    picture = np.asarray(picture)
+    stack = np.asarray(maps, np.float32)
+    if picture.dtype != np.uint8 or picture.shape != (*stack.shape[-2:], 3):
+        raise UsageError(
+            f"expected a uint8 picture {(*stack.shape[-2:], 3)} for maps {stack.shape}, not "
+            f"{picture.dtype} {picture.shape}; upsample the maps to the picture first"
+        )
+    if radius < 1 or tolerance <= 0:
+        raise UsageError(f"radius must be 1 or more ({radius}) and tolerance above 0 ({tolerance})")
+    guide = picture.astype(np.float32) / 255
+    shrink = max(1, radius // 8)
+    small, near = _shrunk(guide, shrink), max(1, round(radius / shrink))
+    mean = _average(small, near)
+    inverse = _inverse_covariance(small, mean, near, tolerance)
+    fitted = []
+    for one in stack.reshape(-1, *stack.shape[-2:]):
+        slope, offset = _line(_shrunk(one, shrink), small, mean, inverse, near)
+        size = (guide.shape[1], guide.shape[0])
+        slope, offset = (cv2.resize(v, size) if shrink > 1 else v for v in (slope, offset))
+        fitted.append((slope * guide).sum(-1) + offset)
+    return np.clip(np.stack(fitted), 0, 1).reshape(stack.shape)
+
+
+def _shrunk(values: np.ndarray, times: int) -> np.ndarray:
+    if times == 1:
+        return values
+    height, width = (max(1, round(side / times)) for side in values.shape[:2])
+    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _average(values: np.ndarray, radius: int) -> np.ndarray:
+    side = 2 * radius + 1
+    return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT))
+
+
+def _inverse_covariance(
+    guide: np.ndarray, mean: np.ndarray, radius: int, tolerance: float
+) -> np.ndarray:
+    """Return the inverse (h, w, 3, 3) of the windows' colour covariance plus tolerance²."""
+    pairs = guide[..., :, None] * guide[..., None, :]
+    second = _average(pairs.reshape(*guide.shape[:2], 9), radius).reshape(pairs.shape)
+    covariance = second - mean[..., :, None] * mean[..., None, :]
+    damped = covariance + np.float32(tolerance**2) * np.eye(3, dtype=np.float32)
+    return np.asarray(np.linalg.inv(damped))
+
+
+def _line(
+    one: np.ndarray, guide: np.ndarray, mean: np.ndarray, inverse: np.ndarray, radius: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return slopes (h, w, 3) and offsets (h, w) that make the guide's colours into the map."""
+    level = _average(one, radius)
+    covariance = _average(guide * one[..., None], radius) - mean * level[..., None]
+    slope = (inverse @ covariance[..., None])[..., 0]
+    offset = level - (slope * mean).sum(-1)
+    return _average(slope, radius), _average(offset, radius)
