@@ -19,10 +19,10 @@ from dff.demo.anatomy import Pose
 from dff.demo.canvas import Canvas, Colour, Layer
 from dff.demo.scenery import backdrop, undergrowth
 from dff.demo.shapes import ellipse
-from dff.demo.species import PARTS, SPECIES, assemble, extent
+from dff.demo.species import CHIMERA, PARTS, SPECIES, Species, assemble, chimera, extent
 from dff.errors import UsageError, closest
 
-__all__ = ["PARTS", "SPECIES_NAMES", "Animal", "Box", "Scene", "render"]
+__all__ = ["CHIMERA", "PARTS", "SPECIES_NAMES", "Animal", "Box", "Scene", "render"]
 
 SPECIES_NAMES: tuple[str, ...] = tuple(SPECIES)
 Box = tuple[int, int, int, int]
@@ -35,7 +35,7 @@ class Animal:
     """One animal in a scene; masks and boxes tell what is seen of it, not what is hidden.
 
     Attributes:
-        species: its name, one of `SPECIES_NAMES`.
+        species: its name, one of `SPECIES_NAMES`, or "chimera".
         parts: name of each visible part (out of `PARTS`) to its mask, (size, size) bool.
         boxes: name of each visible part to (x0, y0, x1, y1), half-open, in pixels.
         kinds: name of each part it is made of to the kind, such as ``{"head": "eagle"}``.
@@ -52,8 +52,8 @@ class Animal:
 
     @property
     def label(self) -> int:
-        """The index of the species among `SPECIES_NAMES`, which is the model's class."""
-        return SPECIES_NAMES.index(self.species)
+        """The index of the species among `SPECIES_NAMES`, the model's class; -1 for a chimera."""
+        return -1 if self.species == CHIMERA else SPECIES_NAMES.index(self.species)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def render(
     Args:
         seed: 0 or greater; chooses animals, poses, colours, light, and the landscape.
         size: side of the square image in pixels, 64 to 512.
-        species: a name for all animals or one for each; None leaves it to the seed.
+        species: a name for all animals or one for each; None leaves it to the seed. A "chimera"
+            has every part from a species drawn by chance.
         count: how many animals, 1 to 6.
         background_seed: chooses the landscape in place of `seed`; the animals stay.
 
@@ -111,13 +112,15 @@ def render(
     light = -1 if rng.random() < 0.5 else 1
     landscape = seed if background_seed is None else background_seed
     canvas = backdrop(np.random.default_rng([landscape, 2]), size, light)
-    ground = 0.0
+    ground, made = 0.0, list[Species]()
     for index, (name, (x, y, scale)) in enumerate(zip(names, _stations(rng, count), strict=True)):
-        ground = max(ground, _stand(canvas, rng, name, (x, y), scale, index))
+        made.append(chimera(rng) if name == CHIMERA else SPECIES[name])
+        ground = max(ground, _stand(canvas, rng, made[-1], (x, y), scale, index))
     if rng.random() < 0.6:
         undergrowth(canvas, rng, ground)
     image = _lit(canvas.pixels, rng)
-    return Scene(image, tuple(_seen(canvas.owner, name, i) for i, name in enumerate(names)))
+    kinds = [species.kinds() for species in made]
+    return Scene(image, tuple(map(_seen, [canvas.owner] * count, names, kinds, range(count))))
 
 
 def _names(rng: np.random.Generator, species: str | Sequence[str] | None, count: int) -> list[str]:
@@ -128,7 +131,7 @@ def _names(rng: np.random.Generator, species: str | Sequence[str] | None, count:
     if len(names) != count:
         raise UsageError(f"species names {len(names)} animals, but count is {count}")
     for name in names:
-        if name not in SPECIES:
+        if name not in SPECIES and name != CHIMERA:
             near = closest(name, SPECIES_NAMES)
             raise UsageError(f"no species {name!r}{near}; there are {', '.join(SPECIES_NAMES)}")
     return names
@@ -158,7 +161,7 @@ def _stations(rng: np.random.Generator, count: int) -> list[tuple[float, float, 
 def _stand(
     canvas: Canvas,
     rng: np.random.Generator,
-    name: str,
+    species: Species,
     at: tuple[float, float],
     scale: float,
     index: int,
@@ -166,7 +169,7 @@ def _stand(
     """Paint an animal and its shadow; return the y of the ground under it."""
     pose = Pose(*(float(v) for v in rng.uniform(-1, 1, 4)))
     tint = (256 + rng.integers(-22, 23, 3) + rng.integers(-26, 27)).tolist()
-    layers = assemble(SPECIES[name], pose)
+    layers = assemble(species, pose)
     low, high = extent(layers)
     scale = min(scale, 0.94 / float(max(high - low)))
     turn, stretch = float(rng.uniform(-0.12, 0.12)), float(rng.uniform(0.93, 1.07))
@@ -203,7 +206,7 @@ def _lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum((pixels * gain.astype(np.int32)) >> 8, 255).astype(np.uint8)
 
 
-def _seen(owner: np.ndarray, name: str, index: int) -> Animal:
+def _seen(owner: np.ndarray, name: str, kinds: dict[str, str], index: int) -> Animal:
     first = 1 + index * len(PARTS)
     mask = (owner >= first) & (owner < first + len(PARTS))
     parts = {part: owner == first + i for i, part in enumerate(PARTS)}
@@ -213,7 +216,7 @@ def _seen(owner: np.ndarray, name: str, index: int) -> Animal:
         if int(np.count_nonzero(m)) * _LEAST_SHARE >= owner.size
     }
     boxes = {part: _box(m) for part, m in parts.items()}
-    return Animal(name, parts, boxes, SPECIES[name].kinds(), mask, _box(mask))
+    return Animal(name, parts, boxes, kinds, mask, _box(mask))
 
 
 def _box(mask: np.ndarray) -> Box:

@@ -18,8 +18,9 @@ from dff.demo.horns import HORNS
 from dff.demo.limbs import LEGS, TAILS, WINGS
 from dff.demo.shapes import Point, place
 
-__all__ = ["PARTS", "SPECIES", "Species", "assemble", "extent"]
+__all__ = ["CHIMERA", "PARTS", "SPECIES", "Species", "assemble", "chimera", "extent"]
 
+CHIMERA = "chimera"
 PARTS = ("head", "body", "legs", "tail", "wings", "horns")
 
 
@@ -115,6 +116,14 @@ SPECIES: dict[str, Species] = {
     ),
     "zebra": Species(("slim", _ZEBRA), ("horse", _ZEBRA), ("hoofs", _ZEBRA), ("tuft", _ZEBRA)),
 }
+
+
+def chimera(rng: np.random.Generator) -> Species:
+    """Return an animal that never was: every part is of a species drawn by chance."""
+    body, head, legs, tail, wings, horns = (
+        tuple(SPECIES.values())[i] for i in rng.integers(len(SPECIES), size=6)
+    )
+    return Species(body.body, head.head, legs.legs, tail.tail, wings.wings, horns.horns)
 
 
 def assemble(species: Species, pose: Pose) -> list[Layer]:
