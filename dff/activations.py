@@ -29,6 +29,7 @@ __all__ = [
     "Answer",
     "Appended",
     "LayoutLike",
+    "Replaced",
     "borrowed",
     "intercept",
     "observe",
@@ -61,7 +62,24 @@ class Appended:
     source: Tensor | None = None
 
 
-Answer = Tensor | Appended | _StopType | None
+@dataclass(frozen=True)
+class Replaced:
+    """What an intercepting function returns to let the model go on with other items instead.
+
+    The rest of the model then classifies as many items as it likes of one image that went
+    through the layers before only once.
+
+    Attributes:
+        maps: (m, channels, rows, cols) items after the layer; the batch itself ends here.
+        source: (m,) integer, the image of the batch whose class and register tokens each item
+            carries. None means image 0.
+    """
+
+    maps: Tensor
+    source: Tensor | None = None
+
+
+Answer = Tensor | Appended | Replaced | _StopType | None
 
 
 class _Stopped(BaseException):
@@ -83,8 +101,8 @@ def intercept(
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
-            unchanged), maps of the same shape (replace), :class:`Appended` (more items), or
-            :data:`STOP`.
+            unchanged), maps of the same shape (replace), :class:`Appended` (more items),
+            :class:`Replaced` (other items), or :data:`STOP`.
         inputs: the image tensor (batch, 3, height, width), or the model's positional or keyword
             arguments with such a tensor first.
         grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
@@ -141,12 +159,15 @@ def _answer(
     if isinstance(answer, _StopType):
         raise _Stopped
     source = None
-    if isinstance(answer, Appended):
-        joined = answer.source
-        if joined is None:
-            joined = torch.zeros(len(answer.maps), dtype=torch.long)
-        source = torch.cat([torch.arange(len(maps)), joined.cpu()]).to(maps.device)
-        maps = torch.cat([maps, answer.maps.to(maps)])
+    if isinstance(answer, (Appended, Replaced)):
+        source = answer.source
+        if source is None:
+            source = torch.zeros(len(answer.maps), dtype=torch.long)
+        source, others = source.to(maps.device), answer.maps.to(maps)
+        if isinstance(answer, Appended):
+            source = torch.cat([torch.arange(len(maps), device=maps.device), source])
+            others = torch.cat([maps, others])
+        maps = others
     else:
         # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
         maps = maps.clone() if answer is None else answer.to(maps)

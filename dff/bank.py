@@ -70,6 +70,10 @@ class ConceptBank:
     names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for name in ("components", "scale", "shares"):
+            tensor = getattr(self, name).detach()
+            # A tensor of inference mode could not take part in gradients.
+            object.__setattr__(self, name, tensor.clone() if tensor.is_inference() else tensor)
         if not self.names:
             names = tuple(f"Concept {i + 1}" for i in range(len(self)))
             object.__setattr__(self, "names", names)

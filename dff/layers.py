@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dff.activations import observe
 from dff.errors import LayerError
 from dff.heatmaps import Grid
-from dff.layouts import Layout, detect_layout, main_tensor
+from dff.layouts import Layout, Score, detect_layout, main_tensor, read_scores
 
 __all__ = ["LayerInfo", "Survey", "grid_of", "probe_input", "survey"]
 
@@ -132,10 +132,11 @@ class Survey:
         return stride if anchored_error < tiled_error else None
 
 
-def survey(model: nn.Module, inputs: Tensor) -> Survey:
+def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> Survey:
     """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
 
-    One recorded forward pass and one backward pass; nothing is left on the model.
+    One recorded forward pass and one backward pass; nothing is left on the model. `score` reads
+    the scores from an output that holds no logits (:func:`dff.layouts.read_scores`).
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
     found: dict[str, LayerInfo] = {}
@@ -157,7 +158,9 @@ def survey(model: nn.Module, inputs: Tensor) -> Survey:
 
     leaf = inputs.detach().clone().requires_grad_()
     # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
-    result = main_tensor(observe(model, visit, leaf + 0, grad=True))
+    output = observe(model, visit, leaf + 0, grad=True)
+    with torch.enable_grad():
+        result = read_scores(output, score)
     if result.grad_fn is not None:
         cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
         reaching = _reaching(result, leaf, nodes, found)

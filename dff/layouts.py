@@ -18,7 +18,18 @@ from torch import Tensor
 
 from dff.errors import LayerError
 
-__all__ = ["Layout", "Rearrangement", "detect_layout", "main_tensor", "replace_main_tensor"]
+__all__ = [
+    "Layout",
+    "Rearrangement",
+    "Score",
+    "detect_layout",
+    "main_tensor",
+    "read_scores",
+    "replace_main_tensor",
+]
+
+Score = Callable[[Any], Tensor]
+"""From a model's output for n images to scores (n, classes), for models that are no classifiers."""
 
 MAX_PREFIX = 16
 """The most class and register tokens that may precede the grid."""
@@ -163,6 +174,29 @@ def main_tensor(output: Any) -> Tensor:
     if not found:
         raise LayerError(f"the output is a {type(output).__name__} without a floating-point tensor")
     return found[0]
+
+
+def read_scores(output: Any, score: Score | None = None) -> Tensor:
+    """Return the scores (n, classes) of a model's output.
+
+    Without a `score` of the user's they are the output's ``logits``, else its main tensor; where
+    that has positions, as in segmentation (n, classes, h, w) or tokens (n, positions, channels),
+    the mean over them.
+
+    Raises:
+        LayerError: the output has no such tensor, or `score` returns something else.
+    """
+    if score is not None:
+        scores = score(output)
+        if not isinstance(scores, Tensor) or scores.dim() != 2:
+            came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise LayerError(f"score must return a tensor (images, classes), got {came}")
+        return scores
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    scores = named if isinstance(named, Tensor) else main_tensor(output)
+    if scores.dim() == 3:
+        return scores.mean(1)
+    return scores.flatten(2).mean(2) if scores.dim() > 3 else scores
 
 
 def replace_main_tensor(output: Any, new: Tensor) -> Any:

@@ -19,9 +19,10 @@ from dff.explain.factorize import factorize
 from dff.explain.passes import Found, one_pass
 from dff.heatmaps import Grid
 from dff.images import Picture, Preprocessing, Source, read_image
-from dff.layers import grid_of, probe_input, survey
-from dff.layouts import Layout
+from dff.layers import LayerInfo, Survey, grid_of, probe_input, survey
+from dff.layouts import Layout, Score
 from dff.models import LoadedModel, describe, load_model
+from dff.scoring import Tail
 
 __all__ = ["Explainer"]
 
@@ -39,6 +40,9 @@ class Explainer:
         layout: how the layer's output reads as maps; None recognises it.
         preprocessing: of photos; None takes the model's own.
         class_names: one a logit; None takes the model's own.
+        score: for a model that is no classifier: from its output for n images to scores
+            (n, classes), such as the similarity to some text embeddings or a box's score. None
+            takes the logits, or the output's first tensor, averaged over its positions.
         device: where a model given by name runs, such as "cuda"; a module of your own stays
             where it is.
 
@@ -55,6 +59,7 @@ class Explainer:
         layout: LayoutLike = None,
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] | None = None,
+        score: Score | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         loaded = _loaded(model, device)
@@ -64,12 +69,14 @@ class Explainer:
         names = class_names if class_names is not None else loaded.class_names
         self.class_names = tuple(names) if names is not None else None
         self.layout = layout
+        self.score = score
         probe = probe_input((self.preprocessing.size,) * 2, self.model)
         self.device, self.dtype = probe.device, probe.dtype
         name = None if layer is None else resolve_layer(self.model, layer)[0]
-        surveyed = _survey(self.model, probe)
+        surveyed = _survey(self.model, probe, score)
         info = surveyed.default() if name is None else surveyed[name]
         self.layer = info.name
+        self.unscored = _why_unscored(info)
         self._anchor_stride = surveyed.anchor_stride(info.name)
 
     def __call__(
@@ -133,15 +140,17 @@ class Explainer:
             return factorize(rows, int(concepts), model=self.name, layer=self.layer)
 
         batches = _batches(tensors)
+        groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
         found = one_pass(
             self.model,
             self.layer,
-            [self._stack([tensors[i] for i in batch]) for batch in batches],
+            groups,
             fit if bank is None else lambda rows: (bank, bank.encode(rows)),
             layout=self.layout,
+            score=self.score,
             grad=cam,
         )
-        return self._explanation(pictures, tensors, batches, found)
+        return self._explanation(pictures, groups, batches, found)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
@@ -150,7 +159,7 @@ class Explainer:
     def _explanation(
         self,
         pictures: Sequence[Picture],
-        tensors: Sequence[Tensor],
+        groups: Sequence[Tensor],
         batches: Sequence[Sequence[int]],
         found: Found,
     ) -> Explanation:
@@ -161,7 +170,9 @@ class Explainer:
             pictures=tuple(pictures),
             bank=found.bank,
             coefficients=coefficients,
-            grids=tuple(self._grid(c, x) for c, x in zip(coefficients, tensors, strict=True)),
+            grids=tuple(
+                self._grid(c, groups[g]) for c, (g, _) in zip(coefficients, order, strict=True)
+            ),
             logits=torch.stack([found.tapes[g].logits[at].detach() for g, at in order])
             .float()
             .cpu(),
@@ -169,11 +180,16 @@ class Explainer:
             class_names=self.class_names,
             tapes=tuple(found.tapes),
             places=tuple(order),
+            tails=tuple(self._tail(group) for group in groups),
+            unscored=self.unscored,
         )
+
+    def _tail(self, group: Tensor) -> Tail:
+        return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
 
     def _grid(self, coefficients: Tensor, x: Tensor) -> Grid:
         layout = Layout("maps", int(coefficients.shape[1]), int(coefficients.shape[2]))
-        return grid_of(layout, (int(x.shape[1]), int(x.shape[2])), self._anchor_stride)
+        return grid_of(layout, (int(x.shape[-2]), int(x.shape[-1])), self._anchor_stride)
 
 
 def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
@@ -194,9 +210,19 @@ def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
     return loaded
 
 
-def _survey(model: nn.Module, probe: Tensor) -> Any:
+def _why_unscored(info: LayerInfo) -> str | None:
+    """Return why a layer's concepts cannot be scored; None if they can."""
+    if info.layout is None or info.reaches:  # what is read by a layout of the user's reaches
+        return None
+    return (
+        f"the grid of layer {info.name!r} has no say in the model's output (it reads other tokens "
+        "than the grid's): its concepts have maps, but no scores; choose an earlier layer"
+    )
+
+
+def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
     try:
-        return survey(model, probe)
+        return survey(model, probe, score=score)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(

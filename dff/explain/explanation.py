@@ -14,15 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 from dff.bank import ConceptBank
-from dff.errors import UsageError
+from dff.errors import LayerError, UsageError
 from dff.explain.passes import Tape
 from dff.heatmaps import Grid, presence, rescale, upsample
 from dff.images import Picture
 from dff.labels import class_index, class_name
 from dff.rendering import LegendEntry, heatmap_overlay, overlay, panel
+from dff.scoring import ConceptModule, Contributions, Tail
 from gradcam import grad_cam
 
 __all__ = ["ClassScore", "Explanation"]
+
+Target = int | str
 
 LONGEST_SIDE = 2048
 """Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
@@ -52,6 +55,8 @@ class Explanation:
         class_names: names of the classes, or None.
         tapes: what Grad-CAM needs of the pass.
         places: for each photo its (tape, item).
+        tails: for each tape the rest of the model.
+        unscored: why the concepts have no scores; None where they have.
     """
 
     pictures: tuple[Picture, ...]
@@ -63,6 +68,8 @@ class Explanation:
     class_names: tuple[str, ...] | None
     tapes: tuple[Tape, ...] = field(repr=False)
     places: tuple[tuple[int, int], ...] = field(repr=False)
+    tails: tuple[Tail, ...] = field(repr=False, default=())
+    unscored: str | None = None
 
     def __len__(self) -> int:
         """Return the number of photos."""
@@ -91,7 +98,12 @@ class Explanation:
 
     @property
     def scores(self) -> Tensor:
-        """(k, classes): each concept's class probabilities at full presence, rows adding to 1."""
+        """(k, classes): each concept's class probabilities at full presence, rows adding to 1.
+
+        Raises:
+            LayerError: the layer's grid has no say in the output.
+        """
+        self.check_scored()
         return self.concept_logits.softmax(-1)
 
     @property
@@ -118,8 +130,16 @@ class Explanation:
         return self._best(self.logits[index], top_k)
 
     def top_classes(self, concept: int, *, top_k: int = 3) -> list[ClassScore]:
-        """Return the classes that a concept at full presence speaks for, best first."""
-        return self._best(self.concept_logits[concept], top_k)
+        """Return the classes that a concept at full presence speaks for, best first.
+
+        Empty where the layer's grid has no say in the output.
+        """
+        return [] if self.unscored else self._best(self.concept_logits[concept], top_k)
+
+    def check_scored(self) -> None:
+        """Raise a LayerError with the reason if the concepts have no scores."""
+        if self.unscored:
+            raise LayerError(self.unscored)
 
     def _best(self, logits: Tensor, top_k: int) -> list[ClassScore]:
         probabilities = logits.softmax(-1)
@@ -138,7 +158,12 @@ class Explanation:
 
         Returns:
             float32 (height, width) in [0, 1], stretched to its own range.
+
+        Raises:
+            UsageError: no such class, or explained with ``cam=False``.
+            LayerError: the layer's grid has no say in the output.
         """
+        self.check_scored()
         picture = self.pictures[index]
         return self._cam(self.target(target, index), index, (picture.height, picture.width))
 
@@ -151,6 +176,43 @@ class Explanation:
         one = slice(item, item + 1)
         cells = grad_cam(tape.maps[one].detach().float(), gradient[one].float())[0].cpu().numpy()
         return rescale(upsample(cells, size, self.grids[index]))
+
+    def contributions(
+        self,
+        target: Target | Sequence[Target] | None = None,
+        index: int = 0,
+        *,
+        versus: Target | None = None,
+        tolerance: float = 0.01,
+    ) -> Contributions:
+        """Split a photo's logits into one number a concept, and the rest.
+
+        Exact where the rest of the model is linear in the activations; elsewhere by integrated
+        gradients, with steps added until the relative gap is below `tolerance`.
+
+        Args:
+            target: a class by index or name, or several; None is the photo's likeliest.
+            index: which photo.
+            versus: a class whose logit is subtracted: what speaks for the one over the other.
+            tolerance: the relative gap to stay below; what is left is reported.
+
+        Raises:
+            UsageError: no such class.
+            LayerError: the layer's grid has no say in the output.
+        """
+        from dff.explain.evidence import contributions
+
+        return contributions(self, target, index, versus=versus, tolerance=tolerance)
+
+    def concept_module(self, index: int = 0) -> ConceptModule:
+        """Return the model as seen from a photo's concepts: coefficients in, logits out.
+
+        Its logits at ``coefficients[index][None]`` are the model's own: what the concepts leave
+        unexplained is added.
+        """
+        from dff.explain.evidence import concept_module
+
+        return concept_module(self, index)
 
     def target(self, target: int | str | None = None, index: int = 0) -> int:
         """Return a class index for an index, a name, or None (the photo's likeliest class)."""
@@ -192,13 +254,12 @@ class Explanation:
         wanted = self.target(target, index)
         name = class_name(wanted, self.class_names)
         concepts = overlay(pixels, self.heatmaps(index, size), colors=self.bank.colors)
-        cam = self._cam(wanted, index, size)
+        pictures = [(self.pictures[index].name, pixels), (f"{len(self.bank)} concepts", concepts)]
+        if not self.unscored:
+            cam = self._cam(wanted, index, size)
+            pictures.append((f"Grad-CAM: {name}", heatmap_overlay(pixels, cam)))
         return panel(
-            [
-                (self.pictures[index].name, pixels),
-                (f"{len(self.bank)} concepts", concepts),
-                (f"Grad-CAM: {name}", heatmap_overlay(pixels, cam)),
-            ],
+            pictures,
             legend=self.legend_entries(top_k=top_k),
         )
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from dff.activations import Appended, LayoutLike, intercept
+from dff.activations import Appended, LayoutLike
 from dff.bank import ConceptBank
-from dff.errors import DFFError, FactorizationError, ModelError
-from dff.layouts import main_tensor
+from dff.errors import FactorizationError, ModelError
+from dff.layouts import Score
+from dff.scoring import run_scored
 
 __all__ = ["Found", "Tape", "checked_rows", "one_pass", "unflatten"]
 
@@ -69,16 +71,18 @@ def one_pass(
     factorize: Factorize,
     *,
     layout: LayoutLike = None,
+    score: Score | None = None,
     grad: bool = True,
 ) -> Found:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
     Args:
-        model: a model whose output is, or starts with, logits (n, classes).
+        model: any module.
         layer: dotted name of the target layer.
         groups: inputs (n, 3, height, width), one for each input size.
         factorize: from A (pixels of all groups, channels) to the concepts and W (pixels, k).
         layout: see :func:`dff.activations.intercept`.
+        score: from the model's output to scores (n, classes); None reads the logits.
         grad: keep what Grad-CAM needs.
 
     Raises:
@@ -86,6 +90,7 @@ def one_pass(
         ModelError: the model failed; its own error is the cause.
     """
     progress = _Progress()
+    run = partial(run_scored, model, layer, layout=layout, score=score)
 
     def capture(maps: Tensor) -> None:
         progress.maps.append(maps)
@@ -96,10 +101,8 @@ def one_pass(
             progress.bank, progress.coefficients = factorize(checked_rows(progress.maps, layer))
             return Appended(_spread(progress.bank, maps))
 
-    outputs = [_run(model, layer, x, capture, layout, grad) for x in groups[:-1]]
-    last, concept_logits = _scored(
-        model, layer, groups[-1], factorize_and_append, progress, layout, grad
-    )
+    outputs = [run(x, capture, grad=grad) for x in groups[:-1]]
+    last, concept_logits = _scored(run, groups[-1], factorize_and_append, progress, grad)
     outputs.append(last)
     assert progress.bank is not None
     assert progress.coefficients is not None
@@ -112,12 +115,10 @@ def one_pass(
 
 
 def _scored(
-    model: nn.Module,
-    layer: str,
+    run: Callable[..., Tensor],
     x: Tensor,
     append: Callable[[Tensor], Appended],
     progress: _Progress,
-    layout: LayoutLike,
     grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of a group and of the concepts, in one pass where the model allows it.
@@ -126,7 +127,7 @@ def _scored(
     another length; then the concepts get a pass of their own.
     """
     try:
-        output = _run(model, layer, x, append, layout, grad)
+        output = run(x, append, grad=grad)
         if progress.bank is not None and len(output) == len(x) + len(progress.bank):
             return output[: len(x)], output[len(x) :].detach()
     except ModelError:
@@ -139,30 +140,10 @@ def _scored(
     def capture(maps: Tensor) -> None:
         progress.maps.append(maps)
 
-    output = _run(model, layer, x, capture, layout, grad)
+    output = run(x, capture, grad=grad)
     repeated = x[:1].expand(len(bank), *x.shape[1:])
     concepts = _spread(bank, seen.detach())
-    return output, _run(model, layer, repeated, lambda maps: concepts, layout, False)
-
-
-def _run(
-    model: nn.Module,
-    layer: str,
-    x: Tensor,
-    fn: Callable[[Tensor], Tensor | Appended | None],
-    layout: LayoutLike,
-    grad: bool,
-) -> Tensor:
-    """Intercept, with the model's own errors explained."""
-    try:
-        return main_tensor(intercept(model, layer, fn, x, grad=grad, layout=layout))
-    except DFFError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the model failed on an input of shape {tuple(x.shape)}: {reason}"
-        ) from error
+    return output, run(repeated, lambda maps: concepts)
 
 
 def _spread(bank: ConceptBank, maps: Tensor) -> Tensor:

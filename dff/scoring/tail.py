@@ -1,0 +1,137 @@
+"""The rest of a model after a layer, as a function from maps to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dff.activations import LayoutLike, Replaced, intercept, observe, resolve_layer
+from dff.errors import DFFError, ModelError
+from dff.layouts import Score, read_scores
+
+__all__ = ["Tail", "after_layer", "run_scored"]
+
+BATCH = 64
+
+
+class Tail:
+    """What a model makes of a layer's maps: call it on maps (m, channels, rows, cols).
+
+    The images go through the layers before once, and the rest of the model goes on with the
+    maps given instead of theirs. What does not pass through the layer (class and register
+    tokens, a connection around it) comes from the image that each item is said to come from.
+
+    Args:
+        model: any module.
+        layer: dotted name or module.
+        inputs: (n, 3, height, width) images.
+        layout: see :func:`dff.activations.intercept`.
+        score: from the model's output to scores (m, classes); None reads the logits.
+        batch: most items at a time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        inputs: Tensor,
+        *,
+        layout: LayoutLike = None,
+        score: Score | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        self.model = model
+        self.layer = resolve_layer(model, layer)[0]
+        self.inputs = inputs
+        self.layout = layout
+        self.score = score
+        self.batch = batch
+        self._repeats = False
+
+    def __call__(self, maps: Tensor, item: int = 0) -> Tensor:
+        """Return the scores (m, classes) of maps (m, channels, rows, cols).
+
+        Gradients flow back to `maps` where they require it and gradients are on.
+
+        Args:
+            maps: activations after the layer, in any precision: the model's is taken.
+            item: the image that the maps come from.
+
+        Raises:
+            ModelError: the model failed on them.
+        """
+        parts = [self._scores(part, item) for part in maps.split(self.batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _scores(self, maps: Tensor, item: int) -> Tensor:
+        grad = maps.requires_grad and torch.is_grad_enabled()
+        image = self.inputs[item : item + 1]
+        if not self._repeats:
+            try:
+                scores = self._run(image, lambda _: Replaced(maps), grad)
+                if len(scores) == len(maps):
+                    return scores
+            except ModelError:
+                if len(maps) == 1:
+                    raise
+        # The model does not take another batch halfway: as many copies of the image then.
+        repeated = image.expand(len(maps), *image.shape[1:])
+        scores = self._run(repeated, lambda _: maps, grad)
+        self._repeats = True
+        return scores
+
+    def _run(self, x: Tensor, fn: Callable[[Tensor], Tensor | Replaced], grad: bool) -> Tensor:
+        return run_scored(self.model, self.layer, x, fn, layout=self.layout, score=self.score,
+                          grad=grad)  # fmt: skip
+
+    def modules(self) -> list[nn.Module]:
+        """Return the modules without children that run after the layer, once each."""
+        return after_layer(self.model, self.layer, self.inputs[:1])
+
+
+def run_scored(
+    model: nn.Module,
+    layer: str,
+    x: Tensor,
+    fn: Callable[[Tensor], object],
+    *,
+    layout: LayoutLike = None,
+    score: Score | None = None,
+    grad: bool = False,
+) -> Tensor:
+    """Intercept a layer and return the scores, with the model's own errors explained.
+
+    Raises:
+        DFFError: what :func:`dff.activations.intercept` and `fn` raise.
+        ModelError: the model failed; its own error is the cause.
+    """
+    try:
+        output = intercept(model, layer, fn, x, grad=grad, layout=layout)  # type: ignore[arg-type]
+        with torch.set_grad_enabled(grad):
+            return read_scores(output, score)
+    except DFFError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the model failed on an input of shape {tuple(x.shape)}: {reason}"
+        ) from error
+
+
+def after_layer(model: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:
+    """Return the modules without children that run after a layer and not before it, once each."""
+    before: set[nn.Module] = set()
+    after: dict[nn.Module, int] = {}
+    passed = [False]
+
+    def visit(name: str, module: nn.Module, _output: object) -> None:
+        if not passed[0]:
+            before.add(module)
+        elif next(module.children(), None) is None:
+            after[module] = after.get(module, 0) + 1
+        passed[0] = passed[0] or name == layer
+
+    observe(model, visit, x)
+    return [module for module, runs in after.items() if runs == 1 and module not in before]
