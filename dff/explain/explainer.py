@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
 from dff.bank import ConceptBank
-from dff.errors import BankError, ModelError, UsageError
+from dff.errors import BankError, DFFError, ModelError, UsageError
 from dff.explain.explanation import Explanation
 from dff.explain.factorize import factorize
 from dff.explain.passes import Found, one_pass
@@ -223,6 +223,8 @@ def _why_unscored(info: LayerInfo) -> str | None:
 def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
     try:
         return survey(model, probe, score=score)
+    except DFFError:
+        raise
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(

@@ -183,9 +183,9 @@ class _Line:
                 part = part.requires_grad_(count > 0)
                 scores = self.forward(part)
                 scores = scores.float() @ self.weights.to(scores.device).float().T
+                if count:
+                    gradients.append(self._gradients(scores[:count], part)[:count])
             values.append(scores.detach().double())
-            if count:
-                gradients.append(self._gradients(scores[:count], part)[:count])
         empty = points.new_zeros((0, len(self.weights), *self.w.shape))
         return torch.cat(values), torch.cat(gradients) if gradients else empty
 
