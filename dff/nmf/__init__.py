@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dff.nmf.estimator import NMF, SemiNMF
+from dff.nmf.rows import RowBlocks
 
-__all__ = ["NMF", "SemiNMF"]
+__all__ = ["NMF", "RowBlocks", "SemiNMF"]

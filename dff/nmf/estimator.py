@@ -1,4 +1,4 @@
-"""Non-negative matrix factorization as a scikit-learn estimator, on torch."""
+"""Non-negative and semi-non-negative matrix factorization as scikit-learn estimators, on torch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import init, inputs
-from dff.nmf.steps import Statistics, encode, least_squares, sweep
+from dff.nmf import inputs
+from dff.nmf.distributed import Total, alone, over_group
+from dff.nmf.fitting import Fit, encode_rows, minimise
+from dff.nmf.init import nndsvda, random_nonnegative
+from dff.nmf.precision import PRECISIONS, choose_precision
+from dff.nmf.rows import InMemory, Rows, sample
+from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 
 __all__ = ["NMF", "SemiNMF"]
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+STARTS = {"nndsvda": nndsvda, "random": random_nonnegative}
+SAMPLE_ROWS = 8192  # the start is fitted on so many of the rows, where there are twice as many
 
 
 class _Factorizer(TransformerMixin, BaseEstimator):
-    """What NMF and SemiNMF share: the loop, the order of the components, the contract."""
+    """What NMF and SemiNMF share: start, fit, order, and scikit-learn's contract."""
+
+    _constraint: Constraint
 
     def __init__(
         self,
         n_components: int = 5,
         *,
         max_iter: int = 200,
-        tol: float = 1e-4,
-        init: str = "nndsvda",
+        tol: float = 3e-5,
+        init: Any = "nndsvda",
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
+        distributed: bool = False,
     ) -> None:
         self.n_components = n_components
         self.max_iter = max_iter
@@ -40,6 +49,7 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         self.init = init
         self.random_state = random_state
         self.precision = precision
+        self.distributed = distributed
 
     def fit(self, X: Any, y: None = None) -> Any:
         """Learn the components of `X` (n, c); return self."""
@@ -47,28 +57,32 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         return self
 
     def fit_transform(self, X: Any, y: None = None) -> Any:
-        """Learn the components of `X` (n, c) and return its codes W (n, k), non-negative."""
+        """Learn the components of `X` (n, c) and return its codes W (n, k), non-negative.
+
+        Under ``distributed=True`` `X` and the codes are this rank's own rows.
+        """
         self._check_options()
-        a = inputs.as_matrix(self, X, fitted=False)
-        inputs.check_components(self.n_components, *a.shape)
+        total = over_group() if self.distributed else alone
+        rows = inputs.as_rows(self, X, fitted=False, least=0 if self.distributed else 1)
+        everywhere = int(total(torch.tensor([float(rows.shape[0])], dtype=torch.float64)))
+        inputs.check_components(self.n_components, everywhere, rows.shape[1])
         with torch.inference_mode():
-            norm = inputs.energy(a)
-            inputs.check_finite(a, norm)
-            self._check_sign(a)
-            codes, components = self._factorize(a, norm)
+            codes, components = self._factorize(rows, everywhere, total)
         self.components_ = inputs.like(components, X)
-        return inputs.like(codes.T.contiguous(), X)
+        return inputs.like(codes, X)
 
     def transform(self, X: Any) -> Any:
-        """Return the codes W (n, k) >= 0 that best rebuild `X` (n, c) from components_."""
+        """Return the codes W (n, k) >= 0 that best rebuild `X` (n, c) from components_.
+
+        One pass over `X`; the rest is k x k work.
+        """
         check_is_fitted(self)
-        a = inputs.as_matrix(self, X, fitted=True)
+        rows = inputs.as_rows(self, X, fitted=True)
         with torch.inference_mode():
-            inputs.check_finite(a, inputs.energy(a))
-            self._check_sign(a)
-            components = torch.as_tensor(self.components_).to(a)
-            cross = components @ a.T
-            codes = encode(components @ components.T, cross)
+            inspector = self._inspector()
+            components = torch.as_tensor(self.components_).to(*_place(rows))
+            codes = encode_rows(rows, components, inspector=inspector).codes
+            inspector.finish(rows)
         return inputs.like(codes.T.contiguous(), X)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -83,13 +97,13 @@ class _Factorizer(TransformerMixin, BaseEstimator):
             )
         if isinstance(codes, Tensor):
             return codes @ torch.as_tensor(self.components_).to(codes)
-        return codes @ np.asarray(torch.as_tensor(self.components_).cpu())
+        return codes @ torch.as_tensor(self.components_).cpu().numpy()
 
     def _check_options(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
-        if self.init not in ("nndsvda", "random"):
-            raise UsageError(f"expected init 'nndsvda' or 'random', got {self.init!r}")
+        if isinstance(self.init, str) and self.init not in STARTS:
+            raise UsageError(f"expected init in {sorted(STARTS)}, got {self.init!r}")
         if self.max_iter < 1 or self.tol < 0:
             raise UsageError(
                 f"expected max_iter >= 1 and tol >= 0, got {self.max_iter} and {self.tol}"
@@ -103,95 +117,157 @@ class _Factorizer(TransformerMixin, BaseEstimator):
             return int(self.random_state)
         return int(self.random_state.randint(2**31 - 1))
 
-    def _start(self, a: Tensor) -> Tensor:
-        make = init.nndsvda if self.init == "nndsvda" else init.random_nonnegative
-        return make(a, self.n_components, seed=self._seed())
+    def _inspector(self) -> inputs.Inspector:
+        signed = self._constraint.floor < 0
+        return inputs.Inspector(f"{type(self).__name__} (input X)", signed=signed)
 
-    def _factorize(self, a: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-        """Return the codes (k, n) and components (k, c) of `a`; set what the fit learnt."""
-        self.precision_ = "float64" if a.dtype == torch.float64 else "float32"
-        if norm == 0:
-            components = a.new_zeros(self.n_components, a.shape[1])
-            codes = a.new_zeros(self.n_components, len(a))
-            return self._finish(codes, components, Statistics(components, codes @ codes.T), norm, 0)
-        components = self._start(a)
-        codes = a.new_zeros(self.n_components, len(a))
-        loss, steps = norm, 0
-        for steps in range(1, self.max_iter + 1):
-            sweep(codes, components @ components.T, components @ a.T, times=2 if steps > 1 else 8)
-            statistics = Statistics(codes @ a, codes @ codes.T)
-            components = self._update(components, statistics)
-            previous, loss = loss, statistics.loss(components, norm)
-            if previous - loss <= self.tol * norm / 10:
-                break
+    def _factorize(self, rows: Rows, everywhere: int, total: Total) -> tuple[Tensor, Tensor]:
+        """Return the codes (n, k) and components (k, c) of `rows`; set what the fit learnt."""
+        device, kind = _place(rows)
+        precision = choose_precision(self.precision, kind, device, everywhere * rows.shape[1])
+        self.precision_ = str(precision).removeprefix("torch.")
+        options: dict[str, Any] = {"precision": precision, "tol": self.tol, "total": total}
+        energy: float | inputs.Inspector = self._inspector()
+        looked_at = rows
+        if not isinstance(self.init, str):
+            components = self._given_start(rows.shape[1]).to(device, kind)
+        elif everywhere <= 2 * SAMPLE_ROWS:
+            values, energy = self._whole(rows, total)
+            looked_at = InMemory(values.to(precision), block_rows=max(1, len(values)))
+            components = self._start(looked_at.values, total)
         else:
+            components = self._start_on_sample(rows, everywhere, options)
+        fit = minimise(
+            looked_at, components, self._constraint, energy, max_iter=self.max_iter, **options
+        )
+        self._warn_unless_settled(fit)
+        self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
+        return self._finish(rows, fit, total)
+
+    def _whole(self, rows: Rows, total: Total) -> tuple[Tensor, float]:
+        """Return this rank's rows as one checked tensor (n, c), and ||A||² over all ranks."""
+        inspector = self._inspector()
+        if isinstance(rows, InMemory):
+            values = rows.values
+        else:
+            values = torch.cat([block for _, block in rows.blocks()])
+        inspector(values)
+        return values, inspector.finish(rows, total)
+
+    def _start(self, values: Tensor, total: Total) -> Tensor:
+        return STARTS[self.init](values, self.n_components, seed=self._seed(), total=total)
+
+    def _start_on_sample(self, rows: Rows, everywhere: int, options: dict[str, Any]) -> Tensor:
+        """Return components fitted on SAMPLE_ROWS of the rows of all ranks."""
+        total = options["total"]
+        count = -(-SAMPLE_ROWS * rows.shape[0] // everywhere)
+        values = sample(rows, count, seed=self._seed())
+        inspector = self._inspector()
+        inspector(values)
+        energy = inspector.finish(rows, total)
+        few = InMemory(values.to(options["precision"]), block_rows=max(1, count))
+        components = self._start(few.values, total)
+        few_looks = min(self.max_iter, 20)
+        return minimise(
+            few, components, self._constraint, energy, max_iter=few_looks, **options
+        ).components
+
+    def _given_start(self, columns: int) -> Tensor:
+        start, floor = torch.as_tensor(self.init), self._constraint.floor
+        if tuple(start.shape) != (self.n_components, columns) or start.min() < floor:
+            raise UsageError(
+                f"expected init to name a start or hold components of shape "
+                f"({self.n_components}, {columns}), got shape {tuple(start.shape)}"
+                + (" with negative entries" if start.min() < floor else "")
+            )
+        return start
+
+    def _warn_unless_settled(self, fit: Fit) -> None:
+        if not fit.settled:
             warnings.warn(
                 f"{type(self).__name__} stopped at max_iter={self.max_iter} before the loss "
                 "settled to tol; raise max_iter, or tol if the result is good enough",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        codes = encode(components @ components.T, components @ a.T)
-        return self._finish(codes, components, Statistics(codes @ a, codes @ codes.T), norm, steps)
 
-    def _finish(
-        self, codes: Tensor, components: Tensor, statistics: Statistics, norm: float, steps: int
-    ) -> tuple[Tensor, Tensor]:
-        """Order by share, scale components to unit length, and keep the figures of the fit."""
-        explained = statistics.explained(components)
-        order = explained.argsort(descending=True, stable=True)
-        lengths = torch.linalg.vector_norm(components, dim=1)
-        lengths = torch.where(lengths > 0, lengths, 1.0)[order].unsqueeze(1)
-        share = explained[order] / (norm or 1.0)
+    def _finish(self, rows: Rows, fit: Fit, total: Total) -> tuple[Tensor, Tensor]:
+        """Order the components, give them unit length, encode all rows, keep the figures."""
+        components = _canonical(fit)
+        encoding = encode_rows(rows, components)
+        k = len(components)
+        figures = torch.cat([encoding.gram.double(), encoding.agreement.unsqueeze(1)], dim=1)
+        figures = total(figures)
+        takes_off = explained(figures[:, k], figures[:, :k], components)
+        order = takes_off.argsort(descending=True, stable=True)
+        share = takes_off[order] / (fit.energy or 1.0)
         self.explained_share_ = share.cpu().numpy()
-        self.rest_share_ = float(1 - share.sum()) if norm else 0.0
-        self.reconstruction_err_ = max(0.0, norm - float(explained.sum())) ** 0.5
-        self.n_iter_ = max(1, steps)
-        return codes[order] * lengths, components[order] / lengths
+        self.rest_share_ = float(1 - share.sum()) if fit.energy else 0.0
+        self.reconstruction_err_ = max(0.0, fit.energy - float(takes_off.sum())) ** 0.5
+        return encoding.codes[order].T.contiguous(), components[order]
 
     @property
     def _n_features_out(self) -> int:
         return len(self.components_)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = self._constraint.floor == 0
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _canonical(fit: Fit) -> Tensor:
+    """Return the components (k, c) by what they explain, of unit length, or zero where unused."""
+    order = fit.statistics.explained(fit.components).argsort(descending=True, stable=True)
+    lengths = torch.linalg.vector_norm(fit.components, dim=1)
+    used = (fit.statistics.gram.diagonal() > 0) & (lengths > 0)
+    scaled = fit.components / torch.where(used, lengths, 1.0).unsqueeze(1)
+    return torch.where(used.unsqueeze(1), scaled, 0.0)[order]
+
+
+def _place(rows: Rows) -> tuple[torch.device, torch.dtype]:
+    """Return the device of `rows` and the type to compute in: float64 for float64, else float32."""
+    first = rows.values if isinstance(rows, InMemory) else next(iter(rows.blocks()))[1]
+    return first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
+
 
 class NMF(_Factorizer):
     """Non-negative matrix factorization A ~= W H by HALS, for A (n x c), W (n x k), H (k x c) >= 0.
 
-    numpy or torch in, the same kind out, on the data's device, in float32 or float64; the input is
-    never changed. Deterministic for an integer `random_state`.
+    numpy or torch in, the same kind out, on the data's device, in float32 or float64 (float16 and
+    integers are computed in float32); :class:`RowBlocks` and memory maps are read block by block.
+    The input is never changed. Deterministic for an integer `random_state`.
 
     Args:
         n_components: k, from 1 to min(n, c).
-        max_iter: most passes over the data.
-        tol: stop when an iteration lowers the loss by less than `tol` / 10 of ||A||².
-        init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean) or "random".
+        max_iter: most looks at the data.
+        tol: settled when a look lowers the loss by less than this share of it.
+        init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "random", or
+            components (k, c) to start from.
         random_state: seed of the fit's own generator; None for fresh entropy.
-        precision: "float32", "bfloat16" (A kept in bfloat16, sums in float32), or "auto".
+        precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
+            bfloat16 for large float32 data on processors that have it in hardware.
+        distributed: every rank of the default torch.distributed group fits its own rows, in step
+            with the others; a rank may have none (an array of shape (0, c)).
 
     Attributes:
-        components_: H (k, c), rows of unit length (or zero), by explained share, largest first.
+        components_: H (k, c), rows of unit length, by explained share, largest first. A component
+            that the data does not use is zero.
         explained_share_: numpy (k,), the share of ||A||² that each component explains:
-            (2<A, WₖHₖ> - <WₖHₖ, WH>) / ||A||². With `rest_share_` they sum to 1 exactly.
-        rest_share_: ||A - WH||² / ||A||², 0 for all-zero data.
+            (2<A, WₖHₖ> - <WₖHₖ, WH>) / ||A||². With `rest_share_` they sum to 1.
+        rest_share_: ||A - WH||² / ||A||²; 0 for all-zero data.
         reconstruction_err_: ||A - WH|| (Frobenius).
-        n_iter_: passes made. n_features_in_: c. precision_: what the data was kept in.
+        loss_curve_: numpy (n_iter_,), the best ||A - WH||² after each look.
+        n_iter_: looks at all rows; one more encodes them. n_features_in_: c.
+        precision_: "float64", "float32" or "bfloat16", as used for the products with A.
 
     Raises:
         FactorizationError: negative, NaN or infinite entries, or more components than min(n, c).
         UsageError: an option that cannot be right.
     """
 
-    def _check_sign(self, a: Tensor) -> None:
-        inputs.check_nonnegative(a, f"{type(self).__name__} (input X)")
-
-    def _update(self, components: Tensor, statistics: Statistics) -> Tensor:
-        return sweep(components, statistics.gram, statistics.cross, times=4)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    _constraint = NONNEGATIVE
 
 
 class SemiNMF(_Factorizer):
@@ -200,13 +276,4 @@ class SemiNMF(_Factorizer):
     The contract, options and attributes are those of :class:`NMF`.
     """
 
-    def _check_sign(self, a: Tensor) -> None:
-        """Signed data is what this is for."""
-
-    def _update(self, components: Tensor, statistics: Statistics) -> Tensor:
-        return least_squares(statistics.gram, statistics.cross)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    _constraint = FREE

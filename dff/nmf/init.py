@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dff.nmf.distributed import Total, alone
+
 __all__ = ["Spectrum", "nndsvda", "random_nonnegative", "spectrum"]
+
+OVERSAMPLING = 10
+POWER = 2
 
 
 @dataclass(frozen=True)
@@ -30,51 +35,59 @@ class Spectrum:
     scaled_left: Tensor
 
 
-def spectrum(
-    a: Tensor, rank: int, *, seed: int, power: int = 2, oversampling: int = 10
-) -> Spectrum:
-    """Return the `rank` leading singular triplets of `a` (n, c), to working accuracy."""
+def spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectrum:
+    """Return the `rank` leading singular triplets of `a` (n, c); `total` sums over ranks of rows.
+
+    The products are made in the type of `a` and everything else in float32 (float64 for that).
+    """
+    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
     columns = a.shape[1]
-    width = min(rank + oversampling, *a.shape)
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(columns, width, generator=generator, dtype=torch.float64)
-    basis = basis.to(device=a.device, dtype=a.dtype)
-    for _ in range(power):
-        basis, _ = torch.linalg.qr(a.T @ (a @ basis))
-    image = a @ basis
-    values, vectors = torch.linalg.eigh((image.T @ image).double())
-    leading = vectors.flip(1)[:, :rank].to(a.dtype)
+    width = min(rank + OVERSAMPLING, columns)
+    basis = torch.randn(columns, width, generator=generator, dtype=torch.float64).to(a.device, kind)
+    for _ in range(POWER):
+        image = a @ basis.to(a.dtype)
+        basis, _ = torch.linalg.qr(total((a.T @ image).to(kind)))
+    image = (a @ basis.to(a.dtype)).to(kind)
+    values, vectors = torch.linalg.eigh(total(image.T @ image).double())
+    leading = vectors.flip(1)[:, :rank].to(kind)
     return Spectrum(
-        values=values.flip(0)[:rank].clamp_min(0).sqrt().to(a.dtype),
+        values=values.flip(0)[:rank].clamp_min(0).sqrt().to(kind),
         right=(basis @ leading).T.contiguous(),
         scaled_left=image @ leading,
     )
 
 
-def nndsvda(a: Tensor, k: int, *, seed: int) -> Tensor:
+def nndsvda(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
     """Return the NNDSVDa components of `a` (n, c), of shape (k, c), zeros filled with its mean.
 
     Of each pair of singular vectors the sign half that carries more energy is kept.
     """
-    parts = spectrum(a, k, seed=seed)
+    parts = spectrum(a, k, seed=seed, total=total)
     left, right = parts.scaled_left, parts.right
-    left_norms = torch.stack(
-        [torch.linalg.vector_norm(s.clamp_min(0), dim=0) for s in (left, -left)]
-    )
+    sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
+    left_norms = total(sides.square().sum(1)).sqrt()
     halves = torch.stack([right.clamp_min(0), (-right).clamp_min(0)])
     right_norms = torch.linalg.vector_norm(halves, dim=2)
-    energy = left_norms * right_norms
-    side = energy.argmax(0)
-    each = torch.arange(len(right), device=a.device)
-    chosen, norms = halves[side, each], right_norms[side, each]
-    tiny = torch.finfo(a.dtype).tiny
-    components = chosen * (energy[side, each].sqrt() / norms.clamp_min(tiny)).unsqueeze(1)
-    return torch.where(components > 0, components, a.mean())
+    strength = left_norms * right_norms
+    side, each = strength.argmax(0), torch.arange(len(right), device=a.device)
+    norms = right_norms[side, each].clamp_min(torch.finfo(right.dtype).tiny)
+    components = halves[side, each] * (strength[side, each].sqrt() / norms).unsqueeze(1)
+    fill = mean_magnitude(a, total)
+    return torch.where(components > 0, components, torch.where(fill > 0, fill, 1.0))
 
 
-def random_nonnegative(a: Tensor, k: int, *, seed: int) -> Tensor:
+def random_nonnegative(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
     """Return `k` random components (k, c): |normal| at the scale of the mean of `a` (n, c)."""
+    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(k, a.shape[1], generator=generator, dtype=torch.float64).abs_()
-    scale = (a.abs().mean() / k).sqrt()
-    return draw.to(device=a.device, dtype=a.dtype) * scale
+    return draw.to(a.device, kind) * (mean_magnitude(a, total) / k).sqrt()
+
+
+def mean_magnitude(a: Tensor, total: Total) -> Tensor:
+    """Return the mean of |a| over all ranks, a scalar tensor."""
+    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
+    columns = a.abs().sum(0, dtype=kind)
+    figures = total(torch.stack([columns.sum(), columns.new_tensor(float(a.numel()))]))
+    return figures[0] / figures[1]

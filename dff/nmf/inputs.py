@@ -1,10 +1,11 @@
-"""What may be factorized: turns the caller's matrix into a tensor, or says what is wrong with it.
+"""What may be factorized: turns the caller's data into rows, or says what is wrong with it.
 
-Nothing here writes to the caller's memory; a float32 or float64 matrix is not copied.
+Nothing here writes to the caller's memory or copies a floating-point matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,64 +14,73 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from dff.errors import FactorizationError
+from dff.nmf.distributed import Total, alone
+from dff.nmf.rows import InMemory, RowBlocks, Rows
 
-__all__ = ["as_matrix", "check_components", "check_finite", "check_nonnegative", "energy", "like"]
+__all__ = ["Inspector", "as_rows", "check_components", "like"]
+
+KINDS = [np.float32, np.float64, np.float16]
 
 
-def as_matrix(estimator: Any, data: Any, *, fitted: bool) -> Tensor:
-    """Return `data` (n, c) as a float32 or float64 tensor on its own device, sharing its memory.
+def as_rows(estimator: Any, data: Any, *, fitted: bool, least: int = 1) -> Rows:
+    """Return the rows of `data` (n, c), sharing its memory; integers and booleans as float32.
 
-    Integers and booleans become float64 (numpy) or float32 (torch); float16 and bfloat16 become
-    float32. Sets or checks the estimator's ``n_features_in_``.
+    Sets or checks the estimator's ``n_features_in_``. `least` is the fewest rows.
 
     Raises:
         FactorizationError: not a matrix, empty, or another number of columns than in the fit.
         TypeError: a sparse matrix.
     """
+    if isinstance(data, RowBlocks):
+        _check_width(estimator, data.shape[1], fitted=fitted)
+        return data
     if isinstance(data, Tensor):
-        return _from_torch(estimator, data, fitted=fitted)
+        return InMemory(_from_torch(estimator, data, fitted=fitted, least=least))
     try:
         array = validate_data(
-            estimator, data, dtype=[np.float32, np.float64], ensure_all_finite=False,
+            estimator, data, dtype=KINDS, ensure_all_finite=False, ensure_min_samples=least,
             reset=not fitted,
         )  # fmt: skip
     except ValueError as error:
         raise FactorizationError(str(error)) from error
-    if not array.flags.writeable or min(array.strides) < 0:
-        array = _borrowed(array)
-    return torch.from_numpy(array)
+    return InMemory(torch.from_numpy(_borrowed(array)))
 
 
 def _borrowed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a writeable view of a read-only array (torch warns otherwise); copy what it cannot."""
+    """Return a view that torch takes without a warning (it dislikes read-only memory)."""
+    if min(array.strides) < 0 or not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="), order="C")
+    if array.flags.writeable:
+        return array
     interface = dict(array.__array_interface__)
-    if min(array.strides) < 0:
-        return array.copy()
     interface["data"] = (interface["data"][0], False)
     holder = type("_View", (), {"__array_interface__": interface, "owner": array})()
     return np.asarray(holder)
 
 
-def _from_torch(estimator: Any, data: Tensor, *, fitted: bool) -> Tensor:
-    if data.ndim != 2 or data.is_sparse or data.is_complex():
+def _check_width(estimator: Any, columns: int, *, fitted: bool) -> None:
+    if not fitted:
+        estimator.n_features_in_ = columns
+    elif columns != estimator.n_features_in_:
+        raise FactorizationError(
+            f"X has {columns} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input: pass the layer it was fitted on"
+        )
+
+
+def _from_torch(estimator: Any, data: Tensor, *, fitted: bool, least: int) -> Tensor:
+    if data.ndim != 2 or data.layout != torch.strided or data.is_complex():
         raise FactorizationError(
             f"expected a real dense matrix (rows, columns), got a tensor of shape "
             f"{tuple(data.shape)} and type {data.dtype}: reshape it to one row a pixel"
         )
-    if 0 in data.shape:
+    if len(data) < least or data.shape[1] == 0:
         raise FactorizationError(
-            f"expected at least 1 row and 1 column, got shape {tuple(data.shape)}: "
+            f"expected at least {least} row and 1 column, got shape {tuple(data.shape)}: "
             "0 sample(s) cannot be factorized"
         )
-    if not fitted:
-        estimator.n_features_in_ = data.shape[1]
-    elif data.shape[1] != estimator.n_features_in_:
-        raise FactorizationError(
-            f"X has {data.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input: pass the layer it was fitted on"
-        )
-    data = data.detach()
-    return data if data.dtype in (torch.float32, torch.float64) else data.float()
+    _check_width(estimator, data.shape[1], fitted=fitted)
+    return data.detach() if data.is_floating_point() else data.float()
 
 
 def check_components(k: Any, rows: int, columns: int) -> None:
@@ -84,39 +94,77 @@ def check_components(k: Any, rows: int, columns: int) -> None:
         )
 
 
-def energy(a: Tensor) -> float:
-    """Return ||a||², summed along rows in the type of `a`, then in float64; NaN or inf if `a` is.
+class Inspector:
+    """Checks the entries of A while it is read, and sums ||A||².
 
-    (One long float32 sum is off by as much as 0.1%.)
+    Call it with each block; then ``finish`` gives the energy, or the error. Nothing is waited for
+    in between, so a GPU is not held up.
     """
-    return float(torch.linalg.vector_norm(a, dim=1).double().square().sum())
 
+    def __init__(self, who: str, *, signed: bool) -> None:
+        self.who = who
+        self.signed = signed
+        self.energies: list[Tensor] = []
+        self.lowest: list[Tensor] = []
 
-def check_finite(a: Tensor, norm: float) -> None:
-    """Raise if `a` (n, c), of squared norm `norm`, holds NaN or infinity: how many, and where."""
-    if np.isfinite(norm):
-        return
-    for name, wrong in (("NaN", a.isnan()), ("infinity (inf)", a.isinf())):
-        if wrong.any():
-            row, column = (int(i) for i in wrong.nonzero()[0])
+    def __call__(self, block: Tensor) -> None:
+        """Take in a block (b, c)."""
+        if len(block) == 0:
+            return
+        kind = torch.float64 if block.dtype == torch.float64 else torch.float32
+        # Along rows in float32, then in float64: one long float32 sum is off by as much as 0.1%.
+        norms = torch.linalg.vector_norm(block, dim=1, dtype=kind)
+        self.energies.append(norms.double().square().sum())
+        if not self.signed:
+            self.lowest.append(block.amin())
+
+    def finish(self, rows: Rows, total: Total = alone) -> float:
+        """Return ||A||² over all ranks; raise on all of them if any holds a forbidden entry."""
+        energy = torch.stack(self.energies).sum() if self.energies else torch.zeros(())
+        finite = bool(energy.isfinite())
+        wrong = not finite or (bool(self.lowest) and float(torch.stack(self.lowest).min()) < 0)
+        figures = torch.tensor([float(energy) if finite else 0.0, float(wrong)]).double()
+        if total is not alone:
+            figures = total(figures.to(energy.device))
+        if wrong:
+            self._explain(rows)
+        if figures[1] > 0:
             raise FactorizationError(
-                f"the matrix contains {name} in {int(wrong.sum())} of {a.numel()} entries, "
-                f"first at row {row}, column {column}: remove those rows, or run the model in "
-                "float32"
+                f"another rank of the process group passed entries that {self.who} cannot take: "
+                "see its message"
             )
+        return float(figures[0])
+
+    def _explain(self, rows: Rows) -> None:
+        """Look again and raise with how many entries are wrong, and where."""
+        size = rows.shape[0] * rows.shape[1]
+        broken = "remove those rows, or run the model in float32"
+        checks: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
+            ("NaN", lambda block: block.isnan(), broken),
+            ("infinity (inf)", lambda block: block.isinf(), broken),
+        ]
+        if not self.signed:
+            remedy = "use SemiNMF for signed activations, or factorize after a ReLU"
+            checks.append(("Negative values", lambda block: block < 0, remedy))
+        for name, test, remedy in checks:
+            count, place = _count(rows, test)
+            if count:
+                raise FactorizationError(
+                    f"{name} in data passed to {self.who}: {count} of {size} entries, first at "
+                    f"row {place[0]}, column {place[1]}; {remedy}"
+                )
+        raise FactorizationError("the entries are so large that their squares overflow: rescale")
 
 
-def check_nonnegative(a: Tensor, who: str) -> None:
-    """Raise if `a` (n, c) has an entry below zero: how many, where the lowest is."""
-    lowest = float(a.min())
-    if lowest >= 0:
-        return
-    row, column = divmod(int(a.argmin()), a.shape[1])
-    raise FactorizationError(
-        f"Negative values in data passed to {who}: {int((a < 0).sum())} of {a.numel()} entries, "
-        f"the lowest {lowest:.4g} at row {row}, column {column}; use SemiNMF for signed "
-        "activations, or factorize after a ReLU"
-    )
+def _count(rows: Rows, test: Callable[[Tensor], Tensor]) -> tuple[int, tuple[int, int]]:
+    """Return how many entries pass `test`, and the first of them (row, column)."""
+    count, place = 0, (-1, -1)
+    for where, block in rows.blocks():
+        hits = test(block).nonzero()
+        if len(hits) and not count:
+            place = (where.start + int(hits[0, 0]), int(hits[0, 1]))
+        count += len(hits)
+    return count, place
 
 
 def like(result: Tensor, data: Any) -> Any:

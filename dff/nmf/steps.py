@@ -1,4 +1,4 @@
-"""The arithmetic of one iteration, as pure functions of small matrices.
+"""The arithmetic of one iteration, as functions of small matrices.
 
 Notation: A (n rows x c columns) ~= W (n x k) H (k x c). Both factors are kept "component first":
 ``components`` H (k x c) and ``codes`` Wᵀ (k x n), so that one component is one contiguous row and
@@ -13,17 +13,31 @@ almost nothing (Gillis & Glineur 2012).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Statistics", "encode", "least_squares", "sweep"]
+__all__ = [
+    "FREE",
+    "NONNEGATIVE",
+    "Constraint",
+    "Statistics",
+    "encode",
+    "explained",
+    "least_squares",
+    "sweep",
+]
+
+SWEEPS = 4  # of the components for each look at A: k x c numbers, next to nothing
 
 
 @dataclass(frozen=True)
 class Statistics:
     """All that the update of the components and the loss need to know of A and W.
+
+    They are sums over rows: blocks of rows, and the ranks of a process group, add theirs up.
 
     Attributes:
         cross: Wᵀ A, of shape (k, c).
@@ -35,17 +49,24 @@ class Statistics:
 
     def loss(self, components: Tensor, energy: float) -> float:
         """Return ||A - W H||² for H = `components`, given `energy` = ||A||²."""
-        return energy - float(self.explained(components).sum())
+        overlap = torch.mm(components, components.T)
+        twice = 2 * float(torch.dot(self.cross.flatten(), components.flatten()))
+        return energy - twice + float(torch.dot(self.gram.flatten(), overlap.flatten()))
 
     def explained(self, components: Tensor) -> Tensor:
-        """Return what each component takes off the loss, of shape (k,): 2<A, WₖHₖ> - <WₖHₖ, WH>.
-
-        The sum is ||A||² - ||A - WH||² exactly; where the factors are stationary each term is
-        <A, WₖHₖ> (complementary slackness).
-        """
+        """Return :func:`explained` of each component, (k,), float64."""
         h = components.double()
-        overlap = (self.gram.double() * (h @ h.T)).sum(1)
-        return 2 * (self.cross.double() * h).sum(1) - overlap
+        return explained((self.cross.double() * h).sum(1), self.gram, components)
+
+
+def explained(agreement: Tensor, gram: Tensor, components: Tensor) -> Tensor:
+    """Return what each component takes off the loss (k,), float64: 2<A, WₖHₖ> - <WₖHₖ, WH>.
+
+    `agreement` is <A, WₖHₖ> (k,), `gram` is WᵀW. The sum is ||A||² - ||A - WH||² exactly; where
+    the factors are stationary each term is <A, WₖHₖ> (complementary slackness).
+    """
+    h = components.double()
+    return 2 * agreement.double() - (gram.double() * (h @ h.T)).sum(1)
 
 
 def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
@@ -55,11 +76,12 @@ def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
     """
     diagonal = gram.diagonal()
     inverse = torch.where(diagonal > torch.finfo(gram.dtype).tiny, 1 / diagonal, 0.0).unsqueeze(1)
-    # x_j <- max(0, cross_j / g_jj - sum over i != j of (g_ji / g_jj) x_i); rows as lists, once.
-    offdiagonal = gram * inverse - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    # x_j <- max(0, cross_j / g_jj - sum over i != j of (g_ji / g_jj) x_i)
+    offdiagonal = gram * inverse
+    offdiagonal.diagonal().sub_(1)
     target = cross * inverse
-    buffer = torch.empty_like(x[0])
-    transposed, rows = x.T, list(zip(target, offdiagonal, x, strict=True))
+    buffer, transposed = torch.empty_like(target[0]), x.T
+    rows = list(zip(target.unbind(), offdiagonal.unbind(), x.unbind(), strict=True))
     for _ in range(times):
         for wanted, weights, row in rows:
             torch.addmv(wanted, transposed, weights, alpha=-1, out=buffer)
@@ -67,13 +89,15 @@ def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
     return x
 
 
-def encode(gram: Tensor, cross: Tensor, *, tol: float = 1e-6, max_sweeps: int = 1000) -> Tensor:
+def encode(gram: Tensor, cross: Tensor, *, max_sweeps: int = 2000) -> Tensor:
     """Return the minimiser X >= 0 (k, m): sweeps from the clipped least squares solution.
 
-    Ends when four sweeps move X by less than `tol` of its norm, or after `max_sweeps`.
+    Ends when four sweeps move X by a tenth of the root of the machine precision, relative to its
+    norm (3e-5 in float32), or after `max_sweeps`.
     """
+    tol = 0.1 * torch.finfo(gram.dtype).eps ** 0.5
     x = least_squares(gram, cross).clamp_min_(0)
-    for _ in range(max(1, max_sweeps // 4)):
+    for _ in range(max_sweeps // 4):
         before = x.clone()
         sweep(x, gram, cross, times=4)
         if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
@@ -83,5 +107,27 @@ def encode(gram: Tensor, cross: Tensor, *, tol: float = 1e-6, max_sweeps: int = 
 
 def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
     """Return gram⁻¹ cross (k, m), of least norm where the gram matrix is singular."""
-    inverse = torch.linalg.pinv(gram.double(), hermitian=True, rtol=1e-12)
-    return (inverse @ cross.double()).to(cross.dtype)
+    inverse = torch.linalg.pinv(gram.double(), hermitian=True, rtol=1e-10)
+    return inverse.to(cross.dtype) @ cross
+
+
+def nonnegative(components: Tensor, statistics: Statistics) -> Tensor:
+    """Return H >= 0 (k, c), swept from `components` >= 0 towards its minimum for the given W."""
+    return sweep(components.clone(), statistics.gram, statistics.cross, times=SWEEPS)
+
+
+def free(components: Tensor, statistics: Statistics) -> Tensor:
+    """Return the H (k, c) of any sign that is the minimum for the given W."""
+    return least_squares(statistics.gram, statistics.cross)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What H may be: how it is updated for given statistics, and the least value it may take."""
+
+    update: Callable[[Tensor, Statistics], Tensor]
+    floor: float
+
+
+NONNEGATIVE = Constraint(nonnegative, 0.0)
+FREE = Constraint(free, float("-inf"))

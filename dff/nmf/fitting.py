@@ -1,0 +1,158 @@
+"""The loop: look at A block by block, gather statistics, update the components, extrapolate.
+
+One look does all that A is needed for, while a block is in the processor's cache: check it, encode
+it against the components, and add its share to the statistics (see ``steps``). Three ideas make
+few looks enough:
+
+- Many rows: the start is fitted on a sample of them, and all rows only finish it.
+- Extrapolation: the components are pushed on along their last move before the next look (Ang &
+  Gillis 2019); where that raised the loss, the best components are taken up again.
+- The loss comes from the statistics, so stopping costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dff.nmf.distributed import Total, alone
+from dff.nmf.inputs import Inspector
+from dff.nmf.rows import Rows
+from dff.nmf.steps import Constraint, Statistics, encode, least_squares, sweep
+
+__all__ = ["Encoding", "Fit", "encode_rows", "look", "minimise"]
+
+Solve = Callable[[Tensor, Tensor, Tensor], None]
+
+
+@dataclass
+class Fit:
+    """What the loop found: components (k, c) and the statistics under them, ||A||², the losses."""
+
+    components: Tensor
+    statistics: Statistics
+    energy: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    settled: bool = False
+
+
+def look(
+    rows: Rows,
+    codes: Tensor,
+    components: Tensor,
+    solve: Solve,
+    *,
+    precision: torch.dtype,
+    inspector: Inspector | None = None,
+) -> Statistics:
+    """Go once over A: solve for the codes (k, n), in place, and return the statistics they give.
+
+    With bfloat16 `precision` the products with A take rounded factors, and so does everything that
+    is compared with those products: the statistics are those of the rounded factors.
+    """
+    rounded = components.to(precision)
+    exact = rounded.to(components.dtype)
+    gram = exact @ exact.T
+    cross_total, gram_total = torch.zeros_like(components), torch.zeros_like(gram)
+    for where, values in rows.blocks():
+        if inspector is not None:
+            inspector(values)
+        block = values.to(precision)
+        part = codes[:, where]
+        solve(part, gram, (rounded @ block.T).to(gram.dtype))
+        rounded_part = part.to(precision)
+        cross_total += rounded_part @ block
+        exact_part = rounded_part.to(gram.dtype)
+        gram_total.addmm_(exact_part, exact_part.T)
+    return Statistics(cross_total, gram_total)
+
+
+def summed(statistics: Statistics, total: Total) -> Statistics:
+    """Return the statistics over all ranks, by one sum of k (c + k) numbers."""
+    if total is alone:
+        return statistics
+    columns = statistics.cross.shape[1]
+    packed = total(torch.cat([statistics.cross, statistics.gram], dim=1))
+    return Statistics(packed[:, :columns].contiguous(), packed[:, columns:].contiguous())
+
+
+def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
+    """Start the codes at the clipped least squares solution, then sweep."""
+    codes.copy_(least_squares(gram, cross).clamp_min_(0))
+    sweep(codes, gram, cross, times=2)
+
+
+def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
+    """Sweep the codes on from where they are."""
+    sweep(codes, gram, cross, times=2)
+
+
+def minimise(
+    rows: Rows,
+    components: Tensor,
+    constraint: Constraint,
+    energy: float | Inspector,
+    *,
+    precision: torch.dtype,
+    max_iter: int,
+    tol: float,
+    total: Total = alone,
+) -> Fit:
+    """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
+
+    Settled once a look lowers the loss by less than `tol` of it. `energy` is ||A||² over all
+    ranks, or the inspector that the first look shall feed to get it.
+    """
+    inspector = energy if isinstance(energy, Inspector) else None
+    codes = components.new_empty(len(components), rows.shape[0])
+    fit = Fit(components, Statistics(components, components[:, : len(components)]))
+    best, momentum, pushed = float("inf"), 0.5, False
+    for turn in range(max_iter):
+        solve = next_solve if turn else first_solve
+        seen = look(rows, codes, components, solve, precision=precision, inspector=inspector)
+        if inspector is not None:
+            energy, inspector = inspector.finish(rows, total), None
+        assert isinstance(energy, float)
+        seen = summed(seen, total)
+        found = constraint.update(components, seen)
+        loss = seen.loss(found, energy)
+        fit.settled = best - loss <= tol * abs(loss) and not (loss > best and pushed)
+        if loss <= best:
+            step = found - fit.components
+            fit.components, fit.statistics, best, pushed = found, seen, loss, turn > 0
+            momentum = min(1.0, momentum * 1.05)
+            components = found.add(step, alpha=momentum * pushed).clamp_min_(constraint.floor)
+        else:
+            components, momentum, pushed = fit.components, momentum / 1.5, False
+        fit.energy = energy
+        fit.losses.append(best)
+        if fit.settled:
+            break
+    return fit
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Codes (k, n), <A, WₖHₖ> (k,) float64, and Wᵀ W (k, k), of one process's rows."""
+
+    codes: Tensor
+    agreement: Tensor
+    gram: Tensor
+
+
+def encode_rows(rows: Rows, components: Tensor, *, inspector: Inspector | None = None) -> Encoding:
+    """Go once over A and return the codes against fixed `components` (k, c), in their precision."""
+    codes = components.new_empty(len(components), rows.shape[0])
+    gram = components @ components.T
+    agreement = torch.zeros(len(components), dtype=torch.float64, device=components.device)
+    for where, values in rows.blocks():
+        if inspector is not None:
+            inspector(values)
+        cross = components @ values.to(components.dtype).T
+        part = codes[:, where]
+        part.copy_(encode(gram, cross))
+        agreement += cross.mul_(part).sum(1, dtype=torch.float64)
+    return Encoding(codes, agreement, codes @ codes.T)
