@@ -1,8 +1,8 @@
 """The embedded model: a small residual network that tells the demo's species apart.
 
 It is built from torchvision's blocks and reads like a ResNet: ``conv1``, ``bn1``, ``relu``,
-``maxpool``, ``layer1`` to ``layer4``, ``avgpool``, ``fc``. Its stride is 8 (a ResNet's is 32),
-so ``layer4`` is a grid of 16 x 16 cells on its input of 128 x 128 pixels: fine enough for parts.
+``maxpool``, ``layer1`` to ``layer4``, ``avgpool``, ``fc``. Its stride is 4 (a ResNet's is 32),
+so ``layer4`` is a grid of 32 x 32 cells on its input of 128 x 128 pixels: fine enough for parts.
 
 Its weights (float16, beside this file) come from ``examples/train_demo_model.py``.
 """
@@ -39,7 +39,7 @@ class CreatureNet(nn.Module):
     def __init__(
         self,
         classes: int = len(CLASS_NAMES),
-        widths: tuple[int, int, int, int] = (32, 64, 128, 192),
+        widths: tuple[int, int, int, int] = (32, 48, 64, 128),
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
@@ -48,16 +48,20 @@ class CreatureNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = _stage(widths[0], widths[0], stride=1)
         self.layer2 = _stage(widths[0], widths[1], stride=1)
-        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer3 = _stage(widths[1], widths[2], stride=1)
         self.layer4 = _stage(widths[2], widths[3], stride=1)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(widths[3], classes)
 
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the activations (n, channels, h / 4, w / 4) of ``layer4``."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        out: torch.Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return out
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes) of normalised images (n, 3, h, w)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(self.maps(images)), 1))
         return logits
 
 
