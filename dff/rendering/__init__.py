@@ -1,10 +1,12 @@
-"""Drawing: arrays in, arrays or Pillow images out, with OpenCV and Pillow alone.
+"""Drawing: arrays in, arrays or Pillow images out, with OpenCV and Pillow (curves: matplotlib).
 
 - :func:`colors`: the palette, distinguishable also to colour-blind readers.
 - :func:`overlay`: concepts over a photo; :func:`heatmap_overlay`: one heatmap over a photo.
 - :class:`LegendEntry`, :func:`legend`: swatch, name, share and classes of each concept.
 - :func:`panel`: pictures side by side with titles and a legend.
 - :func:`contact_sheet`: a row of crops for each concept.
+- :func:`concept_tree`: which concept splits into which.
+- :func:`curves`: lines over a common x (matplotlib, imported when used).
 - :func:`show_factorization_on_image`: the drawing call of pytorch-grad-cam's tutorial.
 """
 
@@ -15,12 +17,17 @@ from dff.rendering.legends import LegendEntry, legend
 from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors
 from dff.rendering.panels import panel
+from dff.rendering.plots import curves
 from dff.rendering.sheets import contact_sheet
+from dff.rendering.trees import TreeNode, concept_tree
 
 __all__ = [
     "LegendEntry",
+    "TreeNode",
     "colors",
+    "concept_tree",
     "contact_sheet",
+    "curves",
     "heatmap_overlay",
     "legend",
     "overlay",
