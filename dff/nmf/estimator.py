@@ -24,7 +24,9 @@ from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 __all__ = ["NMF", "SemiNMF"]
 
 STARTS = {"nndsvda": nndsvda, "random": random_nonnegative}
-SAMPLE_ROWS = 8192  # the start is fitted on so many of the rows, where there are twice as many
+SAMPLE_ROWS = 8192  # the start is fitted on so many rows, or
+SAMPLE_ROWS_PER_COMPONENT = 512  # on so many for each component, where there are twice as many
+START_ROWS = 4096  # rows that are enough for the singular vectors to start from
 
 
 class _Factorizer(TransformerMixin, BaseEstimator):
@@ -37,7 +39,7 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         n_components: int = 5,
         *,
         max_iter: int = 200,
-        tol: float = 3e-5,
+        tol: float = 5e-5,
         init: Any = "nndsvda",
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
@@ -129,14 +131,16 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         options: dict[str, Any] = {"precision": precision, "tol": self.tol, "total": total}
         energy: float | inputs.Inspector = self._inspector()
         looked_at = rows
+        if isinstance(rows, InMemory) and rows.worth_keeping_in(precision):
+            looked_at, energy = self._kept(rows, precision, total)
         if not isinstance(self.init, str):
             components = self._given_start(rows.shape[1]).to(device, kind)
-        elif everywhere <= 2 * SAMPLE_ROWS:
-            values, energy = self._whole(rows, total)
-            looked_at = InMemory(values.to(precision), block_rows=max(1, len(values)))
-            components = self._start(looked_at.values, total)
+        elif everywhere <= 2 * self._sample_rows():
+            few = sample(looked_at, START_ROWS, seed=self._seed())
+            self._check(few, rows, total)
+            components = self._start(few.to(precision), total)
         else:
-            components = self._start_on_sample(rows, everywhere, options)
+            components = self._start_on_sample(looked_at, everywhere, options)
         fit = minimise(
             looked_at, components, self._constraint, energy, max_iter=self.max_iter, **options
         )
@@ -144,33 +148,39 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return self._finish(rows, fit, total)
 
-    def _whole(self, rows: Rows, total: Total) -> tuple[Tensor, float]:
-        """Return this rank's rows as one checked tensor (n, c), and ||A||² over all ranks."""
+    def _sample_rows(self) -> int:
+        return max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.n_components)
+
+    def _kept(self, rows: InMemory, precision: torch.dtype, total: Total) -> tuple[InMemory, float]:
+        """Return the checked rows in `precision`, and ||A||² over all ranks."""
         inspector = self._inspector()
-        if isinstance(rows, InMemory):
-            values = rows.values
-        else:
-            values = torch.cat([block for _, block in rows.blocks()])
-        inspector(values)
-        return values, inspector.finish(rows, total)
+        values = torch.empty_like(rows.values, dtype=precision)
+        for where, block in rows.blocks():
+            inspector(block)
+            values[where] = block
+        return InMemory(values), inspector.finish(rows, total)
 
     def _start(self, values: Tensor, total: Total) -> Tensor:
         return STARTS[self.init](values, self.n_components, seed=self._seed(), total=total)
 
     def _start_on_sample(self, rows: Rows, everywhere: int, options: dict[str, Any]) -> Tensor:
-        """Return components fitted on SAMPLE_ROWS of the rows of all ranks."""
-        total = options["total"]
-        count = -(-SAMPLE_ROWS * rows.shape[0] // everywhere)
+        """Return components fitted on a sample of the rows of all ranks."""
+        total, precision = options["total"], options["precision"]
+        count = -(-self._sample_rows() * rows.shape[0] // everywhere)
         values = sample(rows, count, seed=self._seed())
-        inspector = self._inspector()
-        inspector(values)
-        energy = inspector.finish(rows, total)
-        few = InMemory(values.to(options["precision"]), block_rows=max(1, count))
-        components = self._start(few.values, total)
-        few_looks = min(self.max_iter, 20)
+        energy = self._check(values, rows, total)
+        few = InMemory(values.to(precision), block_rows=max(1, count))
+        components = self._start(few.values[:: max(1, count // START_ROWS)], total)
+        few_looks = min(self.max_iter, 25)
         return minimise(
             few, components, self._constraint, energy, max_iter=few_looks, **options
         ).components
+
+    def _check(self, values: Tensor, rows: Rows, total: Total) -> float:
+        """Return ||values||² over all ranks, or raise for a forbidden entry, named by `rows`."""
+        inspector = self._inspector()
+        inspector(values)
+        return inspector.finish(rows, total)
 
     def _given_start(self, columns: int) -> Tensor:
         start, floor = torch.as_tensor(self.init), self._constraint.floor

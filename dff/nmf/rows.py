@@ -18,6 +18,8 @@ __all__ = ["BLOCK_BYTES", "InMemory", "RowBlocks", "Rows", "sample"]
 
 BLOCK_BYTES = 1 << 23  # of float32: small enough to stay in a processor's cache between two uses
 
+KEPT_ENTRIES = 1 << 27  # a bfloat16 copy of 256 MiB at most
+
 
 class Rows(Protocol):
     """A matrix A (n, c) that can be read block by block, as often as needed."""
@@ -31,12 +33,24 @@ class Rows(Protocol):
 
 
 class InMemory:
-    """The rows of a tensor (n, c); blocks are views."""
+    """The rows of a tensor (n, c), perhaps memory-mapped (`on_disk`); blocks are views."""
 
-    def __init__(self, values: Tensor, *, block_rows: int | None = None) -> None:
+    def __init__(
+        self, values: Tensor, *, block_rows: int | None = None, on_disk: bool = False
+    ) -> None:
         self.values = values
+        self.on_disk = on_disk
         self.shape = (values.shape[0], values.shape[1])
-        self.block_rows = block_rows or max(256, BLOCK_BYTES // (4 * values.shape[1]))
+        row_bytes = values.element_size() * values.shape[1]
+        self.block_rows = block_rows or max(256, BLOCK_BYTES // row_bytes)
+
+    def worth_keeping_in(self, precision: torch.dtype) -> bool:
+        """Return whether a copy in another `precision` beats converting each block on each look."""
+        return (
+            precision != self.values.dtype
+            and not self.on_disk
+            and self.values.numel() <= KEPT_ENTRIES
+        )
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, view of them)."""
@@ -124,6 +138,8 @@ def _as_float(piece: Any) -> Tensor:
 def sample(rows: Rows, count: int, *, seed: int) -> Tensor:
     """Return `count` rows (count, c), drawn without replacement by a generator of its own."""
     total = rows.shape[0]
+    if isinstance(rows, InMemory) and count >= total:
+        return rows.values
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(total, generator=generator)[:count].sort().values
     if isinstance(rows, InMemory):
