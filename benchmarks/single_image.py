@@ -6,7 +6,7 @@
 Each round runs all flows once, in turn, in one process, on the same input; medians are printed.
 
 - floor: ``model(x)`` under ``torch.inference_mode``, as it comes (contiguous input).
-- ours: concepts, class scores, overlay with legend, Grad-CAM, the three-part panel.
+- ours: concepts, class scores, and the panel: photo, overlay with legend, Grad-CAM.
 - peer: the lines of pytorch-grad-cam's concept tutorial (DeepFeatureFactorization with
   ``computation_on_concepts``, labels, the picture with its legend), and its Grad-CAM with
   ``show_cam_on_image``; the three pictures set side by side. One repair, as a user would make it:
@@ -54,9 +54,7 @@ def photo(shared: Path | None, size: int) -> np.ndarray:
 
 
 def ours(explainer: dff.Explainer, image: np.ndarray) -> None:
-    result = explainer(image, concepts=CONCEPTS)
-    result.overlay()
-    result.panel()
+    explainer(image, concepts=CONCEPTS).panel()
 
 
 def peer(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import nn
 
@@ -78,7 +79,7 @@ def load_model(
         num_classes = len(names)
     source, rest = _source_of(name)
     loaded = source(_Request(rest, str(weights), num_classes))
-    loaded.module.eval()
+    loaded.module.eval().to(memory_format=torch.channels_last)  # what convolutions run best in
     if names is not None:
         loaded = replace(loaded, class_names=tuple(names))
     own = loaded.preprocessing
