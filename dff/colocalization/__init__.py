@@ -1,0 +1,15 @@
+"""Concepts of a whole dataset: shared concepts, and their place in every image.
+
+- :func:`colocalize`: a folder, list, tar shards, video or dataset in, a run on disk out.
+- :class:`Run`: a run that is on disk, opened.
+
+A run's images are numbered from 0, its concepts from 1, as COCO's categories are.
+"""
+
+from __future__ import annotations
+
+from dff.colocalization.dataset import Dataset, open_dataset
+from dff.colocalization.opened import Run
+from dff.colocalization.pipeline import colocalize
+
+__all__ = ["Dataset", "Run", "colocalize", "open_dataset"]

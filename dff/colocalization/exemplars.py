@@ -1,0 +1,204 @@
+"""The crops that show each concept best, and the sheet of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from dff.bank import ConceptBank
+from dff.colocalization.dataset import Dataset
+from dff.colocalization.masks import draw
+from dff.colocalization.rle import runs_from_rle
+from dff.colocalization.run import RunFolder
+from dff.errors import DFFError
+from dff.files import make_folder, write_file
+from dff.images import read_image
+from dff.rendering import LegendEntry, contact_sheet
+
+__all__ = ["Best", "best_instances", "crop", "sheet", "write_exemplars"]
+
+SIDE = 256  # pixels of a crop
+MARGIN = 0.15  # of the box, on each side
+SPARE = 3  # times as many candidates as crops: some images may be gone
+
+
+@dataclass(frozen=True)
+class Best:
+    """An instance to show: the image, its presence, its box, and its mask as COCO's RLE."""
+
+    image: int
+    strength: float
+    box: tuple[int, int, int, int]
+
+
+def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 1) -> list[Best]:
+    """Return the instances of a concept (from 1), strongest first, each of another image.
+
+    Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
+    the least difference of image numbers, for the frames of a video.
+    """
+    file = pq.ParquetFile(folder.path / "instances.parquet")
+    names = ["image_id", "concept", "strength", "mean", "x0", "y0", "x1", "y1"]
+    kept: pa.Table | None = None
+    room = count * SPARE * max(apart, 1)
+    for batch in file.iter_batches(batch_size=1 << 18, columns=names):
+        table = pa.Table.from_batches([batch])
+        mine = pa.compute.and_(
+            pa.compute.equal(table["concept"], concept), pa.compute.is_valid(table["x0"])
+        )
+        table = table.filter(mine)
+        table = table if kept is None else pa.concat_tables([kept, table])
+        order = np.lexsort((table["image_id"].to_numpy(), -_merit(table)))[:room]
+        kept = table.take(pa.array(order))
+    chosen: list[Best] = []
+    for row in [] if kept is None else kept.to_pylist():
+        if all(abs(row["image_id"] - one.image) >= apart for one in chosen):
+            box = (row["x0"], row["y0"], row["x1"], row["y1"])
+            chosen.append(Best(row["image_id"], row["strength"], box))
+    return chosen[: count * SPARE]
+
+
+def _merit(table: pa.Table) -> np.ndarray:
+    strength = np.minimum(table["strength"].to_numpy(), 2.0)
+    mean = np.minimum(table["mean"].to_numpy(), 1.0)
+    return np.asarray(strength + 0.5 * np.sqrt(np.maximum(mean, 0)))
+
+
+def crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the square around a box, with a margin, as far as the photo goes."""
+    (x0, y0, x1, y1), (height, width) = box, pixels.shape[:2]
+    side = min(max(x1 - x0, y1 - y0, 24) * (1 + 2 * MARGIN), max(height, width))
+    spans = []
+    for low, high, length in ((y0, y1, height), (x0, x1, width)):
+        start = round(min(max((low + high - side) / 2, 0), max(length - side, 0)))
+        spans.append(slice(start, min(length, start + round(side))))
+    return pixels[spans[0], spans[1]]
+
+
+def outlined(pixels: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.ndarray:
+    """Return a photo with a mask's outline in a colour, and the rest of it paler."""
+    thickness = max(2, round(max(pixels.shape[:2]) / 128))
+    pale = cv2.addWeighted(pixels, 0.55, np.full_like(pixels, 255), 0.45, 0)
+    result = np.where(mask[..., None], pixels, pale)
+    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]
+    edge = tuple(int(v) for v in color)
+    cv2.drawContours(result, contours, -1, (255, 255, 255), thickness + 2)
+    cv2.drawContours(result, contours, -1, edge, thickness)
+    return np.asarray(result)
+
+
+def write_exemplars(
+    folder: RunFolder,
+    dataset: Dataset,
+    bank: ConceptBank,
+    masks: dict[tuple[int, int], dict],
+    *,
+    count: int = 8,
+) -> None:
+    """Write exemplars/concept-NN/M.jpg and concepts.png.
+
+    Images that have gone meanwhile are passed over.
+    """
+    apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
+    rows = []
+    facts = pq.read_table(folder.path / "concepts.parquet").to_pylist()
+    for k in range(len(bank)):
+        best = best_instances(folder, k + 1, count, apart=apart)
+        pictures = crops(dataset, best, bank.colors[k], k + 1, masks, count)
+        place = make_folder(folder.path / "exemplars" / f"concept-{k + 1:02d}")
+        for number, (plain, _) in enumerate(pictures, 1):
+            write_file(place / f"{number}.jpg", _jpeg(plain))
+        rows.append((entry(bank, k, facts[k]), [marked for _, marked in pictures]))
+    write_file(folder.path / "concepts.png", png(contact_sheet(rows, tile=144)))
+
+
+def crops(
+    dataset: Dataset,
+    best: Sequence[Best],
+    color: Sequence[int],
+    concept: int,
+    masks: dict[tuple[int, int], dict],
+    count: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return up to `count` pairs (plain crop, crop with the mask's outline)."""
+    result: list[tuple[np.ndarray, np.ndarray]] = []
+    for one in best:
+        if len(result) == count:
+            break
+        try:
+            pixels = read_image(dataset.source(one.image)).pixels
+        except (DFFError, OSError):
+            continue
+        plain = fitted(crop(pixels, one.box))
+        marked = plain
+        rle = masks.get((one.image, concept))
+        if rle is not None and tuple(rle["size"]) == pixels.shape[:2]:
+            part = crop(draw(runs_from_rle(rle)).astype(np.uint8), one.box)
+            size = (plain.shape[1], plain.shape[0])
+            mask = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) > 0
+            marked = outlined(plain, mask, color)
+        result.append((plain, marked))
+    return result
+
+
+def fitted(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture whose longer side is SIDE."""
+    scale = SIDE / max(pixels.shape[:2])
+    size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=how))
+
+
+def entry(bank: ConceptBank, k: int, facts: dict) -> LegendEntry:
+    """Return what stands beside a concept's row: name, share, prevalence, classes."""
+    classes = [name.split(",")[0] for name in (facts["top_classes"] or "").split("; ") if name]
+    lines = [f"in {facts['prevalence']:.0%} of images", *classes]
+    return LegendEntry(color=bank.colors[k], title=bank.names[k], share=facts["share"], lines=lines)
+
+
+def sheet(rows: Sequence[tuple[LegendEntry, Sequence[np.ndarray]]], path: Path) -> Path:
+    """Write a contact sheet."""
+    return write_file(path, png(contact_sheet(rows, tile=144)))
+
+
+def png(image: Image.Image) -> bytes:
+    """Return a picture as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def wanted_masks(folder: RunFolder, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], dict]:
+    """Return the RLE masks of some (image, concept from 1), found by one reading of coco.json."""
+    import json
+
+    found: dict[tuple[int, int], dict] = {}
+    if not wanted:
+        return found
+    ids = {image for image, _ in wanted}
+    with (folder.path / "coco.json").open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.startswith('{"id"') or '"category_id"' not in line[:80]:
+                continue
+            text = line.rstrip().removesuffix("]}").rstrip(",")
+            image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
+            if image in ids:
+                one = json.loads(text)
+                key = (image, one["category_id"])
+                if key in wanted:
+                    found[key] = one["segmentation"]
+    return found

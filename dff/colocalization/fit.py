@@ -1,0 +1,90 @@
+"""From the rows of all ranks to one concept bank.
+
+Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.distributed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from dff.bank import ConceptBank, full_presence
+from dff.colocalization.network import Network
+from dff.colocalization.ranks import Ranks
+from dff.errors import FactorizationError, UsageError
+from dff.nmf import NMF, SemiNMF
+
+__all__ = ["fit_bank", "load_rows"]
+
+
+def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
+    """Return the rows (n, channels) float32 of chunks, in one piece of memory."""
+    count = 0
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            if "rows" in file.keys():  # noqa: SIM118
+                shape = file.get_slice("rows").get_shape()
+                count += shape[0] * shape[1]
+    rows, at = torch.empty(count, channels), 0
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            if "rows" in file.keys():  # noqa: SIM118
+                part = file.get_tensor("rows").flatten(0, 1)
+                rows[at : at + len(part)] = part
+                at += len(part)
+    return rows
+
+
+def fit_bank(
+    paths: Sequence[Path], concepts: int, network: Network, ranks: Ranks
+) -> tuple[ConceptBank, int]:
+    """Factorize the rows of all ranks; return the concepts and how many rows there were.
+
+    Args:
+        paths: the chunks of rows of this rank.
+        concepts: k.
+        network: for names and channels.
+        ranks: the processes that take part, each with its own rows.
+
+    Raises:
+        UsageError: more concepts than the rows can hold.
+        FactorizationError: no rows, or nothing but zeros.
+    """
+    rows = load_rows(paths, network.channels)
+    low, high = (float(v) for v in rows.aminmax()) if len(rows) else (0.0, 0.0)
+    reports = ranks.gather((len(rows), low, high))
+    total = sum(count for count, _, _ in reports)
+    signed = min(low for _, low, _ in reports) < 0
+    _check(total, concepts, network, any(a or b for _, a, b in reports))
+    estimator = (SemiNMF if signed else NMF)(concepts, distributed=ranks.size > 1)
+    codes = estimator.fit_transform(rows.to(network.device))
+    everywhere = torch.cat(ranks.gather(codes.cpu()))
+    bank = ConceptBank(
+        components=estimator.components_.float().cpu(),
+        scale=full_presence(everywhere),
+        shares=torch.as_tensor(estimator.explained_share_, dtype=torch.float32),
+        rest=float(estimator.rest_share_),
+        model=network.name,
+        layer=network.layer,
+        signed=signed,
+    )
+    return bank, total
+
+
+def _check(rows: int, concepts: int, network: Network, something: bool) -> None:
+    if not rows:
+        raise FactorizationError("no image could be read: there is nothing to factorize")
+    if not something:
+        raise FactorizationError(
+            f"the activations of layer {network.layer!r} are all zero: there is nothing to "
+            "factorize; choose another layer, or check the weights and the preprocessing"
+        )
+    if concepts > min(rows, network.channels):
+        raise UsageError(
+            f"{concepts} concepts were asked for, but {rows} cells of {network.channels} channels "
+            f"hold at most {min(rows, network.channels)}"
+        )

@@ -1,0 +1,163 @@
+"""A model made ready for batches: 8-bit squares in, activation rows and logits out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dff.activations import STOP, Answer, intercept
+from dff.bank import ConceptBank
+from dff.errors import DFFError, LayerError, ModelError, UsageError
+from dff.explain import Explainer
+from dff.heatmaps import Grid
+from dff.layouts import main_tensor
+
+__all__ = ["PRECISIONS", "Network", "Passed"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What a batch gave.
+
+    Attributes:
+        rows: (n, cells, channels) activations, in the precision they were computed in.
+        logits: (n, classes) float32; None where the model has none, or was stopped.
+    """
+
+    rows: Tensor
+    logits: Tensor | None
+
+
+class Network:
+    """An explainer's model at its layer, at one input size.
+
+    Args:
+        explainer: model, layer, preprocessing.
+        precision: "float32"; "bfloat16" (autocast: about twice as fast on processors that have
+            it); "auto" is float32 on CPUs, so that results are those of `dff analyze`, and
+            bfloat16 on GPUs.
+
+    Raises:
+        UsageError: no such precision.
+        LayerError: the layer has no grid at this input size.
+    """
+
+    def __init__(self, explainer: Explainer, *, precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        self.explainer = explainer
+        self.model, self.layer, self.device = explainer.model, explainer.layer, explainer.device
+        self.name, self.class_names = explainer.name, explainer.class_names
+        self.preprocessing = replace_fixed(explainer.preprocessing)
+        if precision == "auto":
+            precision = "float32" if self.device.type == "cpu" else "bfloat16"
+        self.precision = precision
+        scale, shift = self.preprocessing._affine()
+        self._scale, self._shift = (v.to(self.device)[None] for v in (scale, shift))
+        size = self.preprocessing.size
+        probe = self(np.zeros((1, size, size, 3), np.uint8))
+        self.channels = int(probe.rows.shape[2])
+        self.classes = None if probe.logits is None else int(probe.logits.shape[1])
+        rows, cols = self._shape
+        self.grid: Grid = explainer._grid(torch.empty(1, rows, cols), torch.empty(3, size, size))
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """(rows, cols) of the grid."""
+        return self._shape
+
+    def __call__(self, pixels: np.ndarray, *, predict: bool = True) -> Passed:
+        """Run a batch, uint8 (n, size, size, 3), RGB; end at the layer unless `predict`.
+
+        Raises:
+            ModelError: the model fails on it.
+        """
+        seen: list[Tensor] = []
+
+        def capture(maps: Tensor) -> Answer:
+            seen.append(maps)
+            self._shape = (int(maps.shape[2]), int(maps.shape[3]))
+            return None if predict else STOP
+
+        output = self._run(self._input(pixels), capture)
+        rows = seen[0].permute(0, 2, 3, 1).flatten(1, 2)
+        return Passed(rows.contiguous(), self._logits(output, len(pixels)))
+
+    def concept_logits(self, bank: ConceptBank) -> tuple[Tensor, Tensor] | None:
+        """Return the logits (k, classes) of each concept laid over the grid at full presence.
+
+        And those (classes,) of an empty grid. None where the model has no logits.
+        """
+        if self.classes is None:
+            return None
+        size = self.preprocessing.size
+        concepts = torch.cat([bank.at_full_presence, torch.zeros_like(bank.components[:1])])
+
+        def lay(maps: Tensor) -> Answer:
+            return concepts.to(maps)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+
+        pixels = np.zeros((len(concepts), size, size, 3), np.uint8)
+        logits = self._logits(self._run(self._input(pixels), lay), len(concepts))
+        assert logits is not None
+        return logits[:-1], logits[-1]
+
+    def digest(self) -> str:
+        """Return a digest of all parameters and buffers."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        return digest.hexdigest()
+
+    def _input(self, pixels: np.ndarray) -> Tensor:
+        levels = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # channels-last
+        x = torch.addcmul(self._shift, levels.float(), self._scale)
+        return x.to(self.explainer.dtype).contiguous(memory_format=torch.channels_last)
+
+    def _run(self, x: Tensor, fn: Any) -> Any:
+        try:
+            with self._autocast(), torch.inference_mode():
+                return intercept(self.model, self.layer, fn, x, layout=self.explainer.layout)
+        except DFFError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(f"out of memory at a batch of {len(x)}: give --batch-size") from error
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(
+                f"the model failed on an input of shape {tuple(x.shape)}: {reason}"
+            ) from error
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _logits(self, output: Any, count: int) -> Tensor | None:
+        try:
+            logits = None if output is None else main_tensor(output)
+        except LayerError:
+            return None
+        if logits is None or logits.ndim != 2 or len(logits) != count:
+            return None
+        return logits.float()
+
+
+def replace_fixed(preprocessing: Any) -> Any:
+    """Return the preprocessing that squashes every photo to one square, so that batches form."""
+    return replace(preprocessing, fixed=True)
+
+
+def batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Cut a sequence into pieces of `size`."""
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -1,0 +1,116 @@
+"""A run that is on disk, opened to be read."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+
+from dff.bank import ConceptBank
+from dff.colocalization.dataset import Dataset, reopen
+from dff.colocalization.plan import CHUNK
+from dff.colocalization.run import RunFolder, read_state
+from dff.errors import RunError, UsageError
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A finished co-localization run.
+
+    Args:
+        path: its folder.
+
+    Attributes:
+        path: its folder.
+        state: what run.json says: settings, counts, timings.
+
+    Raises:
+        RunError: it is no run, of another version, or not finished.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder(path)
+        self.path = self.folder.path
+        self.state = self.folder.state = read_state(self.path)
+        missing = [name for name, state in self.state["stages"].items() if state != "done"]
+        if missing:
+            raise RunError(
+                f"the run {str(path)!r} is not finished ({missing[0]} is to do): start the same "
+                "`dff colocalize` command again, it goes on where it stopped"
+            )
+
+    def __repr__(self) -> str:
+        counts = self.state["counts"]
+        return f"Run({str(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
+
+    @cached_property
+    def bank(self) -> ConceptBank:
+        """The concepts."""
+        return ConceptBank.load(self.path / "bank.safetensors")
+
+    def table(self, name: str) -> pa.Table:
+        """Return a table: images, instances, scores, concepts, labels or cooccurrence.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        file = self.path / f"{name}.parquet"
+        if not file.is_file():
+            known = sorted(p.stem for p in self.path.glob("*.parquet"))
+            raise UsageError(f"the run has no table {name!r}; it has {', '.join(known)}")
+        return pq.read_table(file)
+
+    def maps(self, image: int) -> torch.Tensor:
+        """Return the maps (k, h, w) float16 of an image, in units of full presence."""
+        shard = self.path / "maps" / f"{image // CHUNK:05d}.safetensors"
+        with safe_open(shard, "pt") as file:
+            return file.get_slice("maps")[image % CHUNK]
+
+    def dataset(self) -> Dataset:
+        """Return the images that the run was made of.
+
+        Raises:
+            RunError: they were given as a Python object.
+        """
+        about = self.state["settings"]["dataset"]
+        paths = self.table("images")["path"].to_pylist()
+        return reopen(about["kind"], about["root"], about["given"], paths)
+
+    def concept(self, given: str | int) -> int:
+        """Return a concept, counted from 0, by its number (from 1) or its name.
+
+        Raises:
+            UsageError: there is no such concept.
+        """
+        names = [name.lower() for name in self.bank.names]
+        text = str(given).strip().lower()
+        if text in names:
+            return names.index(text)
+        if text.isdigit() and 1 <= int(text) <= len(names):
+            return int(text) - 1
+        raise UsageError(
+            f"there is no concept {given!r}; give 1 to {len(names)}, or a name: "
+            + ", ".join(self.bank.names[:8])
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, as plain data."""
+        return {
+            "run": str(self.path),
+            "model": self.bank.model,
+            "layer": self.bank.layer,
+            **self.state["counts"],
+            "exact": self.state["exact"],
+            "rest_share": round(self.bank.rest, 6),
+            "concepts": [
+                {**row, "share": round(row["share"], 6), "prevalence": round(row["prevalence"], 6)}
+                for row in self.table("concepts").to_pylist()
+            ],
+            "timings": self.state["timings"],
+        }

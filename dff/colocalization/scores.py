@@ -1,0 +1,200 @@
+"""What concepts say about classes: scores, mean contributions, prevalence, co-occurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from dff.bank import ConceptBank
+from dff.colocalization.run import RunFolder
+from dff.files import write_file
+from dff.labels import class_name
+
+__all__ = ["Tally", "image_groups", "write_scores"]
+
+
+@dataclass(eq=False)
+class Tally:
+    """Sums over images, and over the images of each group (a predicted class, or a label)."""
+
+    concepts: int
+    images: dict[int | str, int] = field(default_factory=dict)
+    found: dict[int | str, np.ndarray] = field(default_factory=dict)
+    mean: dict[int | str, np.ndarray] = field(default_factory=dict)
+    together: np.ndarray = field(init=False)
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self.together = np.zeros((self.concepts, self.concepts), np.int64)
+
+    def add(self, groups: Sequence[int | str | None], found: np.ndarray, mean: np.ndarray) -> None:
+        """Count images (n,) with what was found (n, k) and the maps' means (n, k)."""
+        self.total += len(groups)
+        self.together += found.astype(np.int64).T @ found.astype(np.int64)
+        for group, here, level in zip(groups, found, mean, strict=True):
+            if group is not None:
+                self.images[group] = self.images.get(group, 0) + 1
+                self.found[group] = self.found.get(group, 0) + here.astype(np.int64)
+                self.mean[group] = self.mean.get(group, 0.0) + level.astype(np.float64)
+
+
+def image_groups(
+    folder: RunFolder, concepts: int
+) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (images that could be read, strength (n, k), mean (n, k), found (n, k)) of a run."""
+    images = pq.read_table(folder.path / "images.parquet")
+    good = images.filter(pa.compute.equal(images["status"], "ok"))
+    file = pq.ParquetFile(folder.path / "instances.parquet")
+    at = 0
+    left: pa.Table | None = None
+    for batch in file.iter_batches(
+        batch_size=concepts * 4096, columns=["image_id", "strength", "mean", "x0"]
+    ):
+        table = pa.Table.from_batches([batch])
+        table = table if left is None else pa.concat_tables([left, table])
+        count = len(table) // concepts
+        left = table.slice(count * concepts)
+        table = table.slice(0, count * concepts)
+        strength, mean = (
+            table[name].to_numpy().reshape(count, concepts) for name in ("strength", "mean")
+        )
+        found = np.asarray(table["x0"].is_valid()).reshape(count, concepts)
+        yield good.slice(at, count), strength, mean, found
+        at += count
+
+
+def write_scores(
+    folder: RunFolder,
+    bank: ConceptBank,
+    logits: tuple[Tensor, Tensor] | None,
+    class_names: Sequence[str] | None,
+) -> None:
+    """Write scores.parquet, concepts.parquet, labels.parquet (if any) and cooccurrence.parquet."""
+    by_class, by_label = Tally(len(bank)), Tally(len(bank))
+    for images, _, mean, found in image_groups(folder, len(bank)):
+        by_class.add(images["predicted_index"].to_pylist(), found, mean)
+        by_label.add(images["label"].to_pylist(), found, mean)
+    _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class))
+    _put(folder, "concepts.parquet", _concepts(bank, logits, class_names, by_class))
+    _put(folder, "cooccurrence.parquet", _cooccurrence(bank, by_class))
+    _put(folder, "labels.parquet", _labels(bank, by_label))
+
+
+def _put(folder: RunFolder, name: str, table: pa.Table) -> None:
+    write_file(folder.path / name, lambda file: pq.write_table(table, file))
+
+
+def _scores(
+    bank: ConceptBank,
+    logits: tuple[Tensor, Tensor] | None,
+    class_names: Sequence[str] | None,
+    tally: Tally,
+) -> pa.Table:
+    """Concept x class. A contribution is what a concept adds to a class's logit.
+
+    It is the concept's logit at full presence less that of an empty grid, times the concept's
+    mean over the cells: exact where the layer is followed by pooling and a linear head. The mean
+    is taken over the images that the model puts in the class, null where there are none.
+    """
+    k = len(bank)
+    if logits is None:
+        return pa.table({name: pa.array([], kind) for name, kind in _SCORES})
+    at_full, empty = logits
+    classes = at_full.shape[1]
+    worth = (at_full - empty).cpu().double().numpy()
+    images = np.array([tally.images.get(c, 0) for c in range(classes)])
+    mean = np.zeros((k, classes))
+    found = np.zeros((k, classes))
+    for c in np.flatnonzero(images):
+        mean[:, c], found[:, c] = tally.mean[int(c)] / images[c], tally.found[int(c)] / images[c]
+    none = np.broadcast_to(images == 0, (k, classes)).ravel()
+    names = [class_name(c, class_names) for c in range(classes)]
+    columns = {
+        "concept": np.repeat(np.arange(1, k + 1), classes),
+        "class_index": np.tile(np.arange(classes), k),
+        "class": pa.array(names * k),
+        "score": at_full.softmax(-1).cpu().numpy().ravel(),
+        "logit": at_full.cpu().numpy().ravel(),
+        "mean_contribution": pa.array((worth * mean).ravel(), mask=none),
+        "prevalence": pa.array(found.ravel(), mask=none),
+        "images": np.tile(images, k),
+    }
+    return pa.table(columns).cast(pa.schema(_SCORES))
+
+
+_SCORES = [
+    ("concept", pa.int32()), ("class_index", pa.int32()), ("class", pa.string()),
+    ("score", pa.float32()), ("logit", pa.float32()), ("mean_contribution", pa.float32()),
+    ("prevalence", pa.float32()), ("images", pa.int64()),
+]  # fmt: skip
+
+
+def _concepts(
+    bank: ConceptBank,
+    logits: tuple[Tensor, Tensor] | None,
+    class_names: Sequence[str] | None,
+    tally: Tally,
+) -> pa.Table:
+    found = tally.together.diagonal()
+    tops = (
+        [None] * len(bank)
+        if logits is None
+        else [
+            "; ".join(
+                class_name(i, class_names) for i in row.topk(min(3, len(row))).indices.tolist()
+            )
+            for row in logits[0]
+        ]
+    )
+    return pa.table(
+        {
+            "concept": pa.array(range(1, len(bank) + 1), pa.int32()),
+            "name": pa.array(bank.names, pa.string()),
+            "color": ["#" + bytes(color.tolist()).hex() for color in bank.colors],
+            "share": pa.array(bank.shares.tolist(), pa.float32()),
+            "images": pa.array(found, pa.int64()),
+            "prevalence": pa.array(found / max(tally.total, 1), pa.float32()),
+            "top_classes": pa.array(tops, pa.string()),
+        }
+    )
+
+
+def _cooccurrence(bank: ConceptBank, tally: Tally) -> pa.Table:
+    """Pairs of concepts: in how many images both are, and how much oftener than by chance."""
+    k, both = len(bank), tally.together
+    first, second = (index.ravel() for index in np.indices((k, k)))
+    alone = both.diagonal().astype(np.float64)
+    chance = alone[:, None] * alone[None, :] / max(tally.total, 1)
+    lift = np.divide(both, chance, out=np.zeros((k, k)), where=chance > 0)
+    return pa.table(
+        {
+            "concept": pa.array(first + 1, pa.int32()),
+            "other": pa.array(second + 1, pa.int32()),
+            "images": pa.array(both.ravel(), pa.int64()),
+            "lift": pa.array(lift.ravel(), pa.float32()),
+        }
+    )
+
+
+def _labels(bank: ConceptBank, tally: Tally) -> pa.Table:
+    """Concept x label of the dataset; empty where images have no labels."""
+    labels = sorted(tally.images, key=str)
+    rows = [(k, label) for k in range(len(bank)) for label in labels]
+    return pa.table(
+        {
+            "concept": pa.array([k + 1 for k, _ in rows], pa.int32()),
+            "label": pa.array([str(label) for _, label in rows], pa.string()),
+            "prevalence": pa.array(
+                [tally.found[label][k] / tally.images[label] for k, label in rows], pa.float32()
+            ),
+            "mean": pa.array(
+                [tally.mean[label][k] / tally.images[label] for k, label in rows], pa.float32()
+            ),
+            "images": pa.array([tally.images[label] for _, label in rows], pa.int64()),
+        }
+    )

@@ -1,0 +1,182 @@
+"""The tables of a run, put together from the chunks: images, instances, COCO.
+
+All are streamed: no more than some chunks are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dff.bank import ConceptBank
+from dff.colocalization.dataset import Dataset
+from dff.colocalization.run import RunFolder
+from dff.files import write_file
+from dff.labels import class_name
+
+__all__ = [
+    "categories",
+    "printable",
+    "write_coco",
+    "write_images",
+    "write_instances",
+    "write_table",
+]
+
+GROUP = 1 << 16  # rows of one row group
+
+IMAGES = pa.schema(
+    [
+        ("id", pa.int64()), ("path", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
+        ("label", pa.string()), ("predicted", pa.string()), ("predicted_index", pa.int32()),
+        ("probability", pa.float32()), ("status", pa.string()), ("error", pa.string()),
+    ]
+)  # fmt: skip
+
+
+def printable(path: str) -> str:
+    """Return a path as valid Unicode: bytes that are not UTF-8 are written out."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def image_facts(folder: RunFolder, chunks: int) -> Iterator[dict[str, Any]]:
+    """Yield what is known of the images of each chunk."""
+    for index in range(chunks):
+        yield json.loads(folder.chunk("images", index).read_text())
+
+
+def write_images(
+    folder: RunFolder, dataset: Dataset, chunks: int, class_names: Sequence[str] | None
+) -> dict[str, int]:
+    """Write images.parquet; return the counts of images and of unreadable ones."""
+    counts = {"images": 0, "unreadable": 0}
+
+    def tables() -> Iterator[pa.Table]:
+        for facts in image_facts(folder, chunks):
+            counts["images"] += len(facts["id"])
+            counts["unreadable"] += sum(error is not None for error in facts["error"])
+            yield _images_table(facts, dataset, class_names)
+
+    write_table(folder, "images.parquet", IMAGES, tables())
+    return counts
+
+
+def _images_table(
+    facts: dict[str, Any], dataset: Dataset, class_names: Sequence[str] | None
+) -> pa.Table:
+    ids, errors = facts["id"], facts["error"]
+    known = [
+        i if i >= 0 and e is None else None for i, e in zip(facts["predicted"], errors, strict=True)
+    ]
+    columns = {
+        "id": ids,
+        "path": [printable(dataset.paths[i]) for i in ids],
+        "width": [w or None for w in facts["width"]],
+        "height": [h or None for h in facts["height"]],
+        "label": [dataset.labels[i] and printable(str(dataset.labels[i])) for i in ids],
+        "predicted": [None if i is None else class_name(i, class_names) for i in known],
+        "predicted_index": known,
+        "probability": [
+            None if i is None else p for i, p in zip(known, facts["probability"], strict=True)
+        ],
+        "status": ["ok" if error is None else "error" for error in errors],
+        "error": [error and printable(error) for error in errors],
+    }
+    return pa.table(columns, schema=IMAGES)
+
+
+def write_instances(folder: RunFolder, chunks: int) -> int:
+    """Write instances.parquet; return how many concepts were found in images."""
+    found = 0
+    schema = pq.read_schema(folder.chunk("instances", 0))
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal found
+        for index in range(chunks):
+            table = pq.read_table(folder.chunk("instances", index))
+            found += len(table) - table["x0"].null_count
+            yield table
+
+    write_table(folder, "instances.parquet", schema, tables())
+    return found
+
+
+def write_table(
+    folder: RunFolder, name: str, schema: pa.Schema, tables: Iterator[pa.Table]
+) -> None:
+    """Write one parquet file of many small tables, in row groups of a useful size."""
+
+    def write(file: IO[bytes]) -> None:
+        with pq.ParquetWriter(file, schema) as writer:
+            waiting: list[pa.Table] = []
+            for table in tables:
+                waiting.append(table)
+                if sum(map(len, waiting)) >= GROUP:
+                    writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
+                    waiting = []
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
+
+    write_file(folder.path / name, write)
+
+
+def categories(bank: ConceptBank) -> str:
+    """Return COCO's categories, one a concept, as one line of JSON."""
+    return json.dumps(
+        [
+            {"id": k + 1, "name": name, "supercategory": "concept"}
+            for k, name in enumerate(bank.names)
+        ]
+    )
+
+
+def write_coco(folder: RunFolder, dataset: Dataset, chunks: int, bank: ConceptBank) -> None:
+    """Write coco.json: the images that could be read, and a box and a mask for each instance.
+
+    Its second line holds the categories, so that names can be changed without a parser.
+    """
+    info = {
+        "description": f"concepts of {bank.model}, layer {bank.layer}",
+        "version": version("deep-feature-factorization"),
+    }
+
+    def write(file: IO[bytes]) -> None:
+        def put(text: str) -> None:
+            file.write(text.encode())
+
+        put(f'{{"info": {json.dumps(info)},\n"categories": {categories(bank)},\n"images": [')
+        _separated(put, _image_lines(folder, dataset, chunks))
+        put('],\n"annotations": [')
+        _separated(put, _annotation_lines(folder, chunks))
+        put("]}\n")
+
+    write_file(folder.path / "coco.json", write)
+
+
+def _separated(put: Callable[[str], None], lines: Iterator[str]) -> None:
+    separator = "\n"
+    for line in lines:
+        put(separator + line)
+        separator = ",\n"
+
+
+def _image_lines(folder: RunFolder, dataset: Dataset, chunks: int) -> Iterator[str]:
+    for facts in image_facts(folder, chunks):
+        for i, width, height, error in zip(
+            facts["id"], facts["width"], facts["height"], facts["error"], strict=True
+        ):
+            if error is None:
+                name = printable(dataset.paths[i])
+                yield json.dumps({"id": i, "file_name": name, "width": width, "height": height})
+
+
+def _annotation_lines(folder: RunFolder, chunks: int) -> Iterator[str]:
+    for index in range(chunks):
+        with folder.chunk("coco", index).open() as lines:
+            for line in lines:
+                yield line.rstrip("\n")

@@ -1,0 +1,104 @@
+"""Tar shards (WebDataset): images found by their headers, read by their offsets."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+
+from dff.colocalization.dataset import IMAGES, Dataset
+from dff.errors import ImageError, UsageError
+from dff.images import Source
+
+__all__ = ["TarDataset", "open_tars", "tar_files"]
+
+LABELS = (".cls", ".txt")
+
+
+class TarDataset(Dataset):
+    """Images inside tar files, read without unpacking; names are ``SHARD.tar/INNER``."""
+
+    def __init__(
+        self,
+        root: str,
+        paths: Sequence[str],
+        labels: Sequence[str | None],
+        places: Sequence[tuple[str, int, int]],
+    ) -> None:
+        super().__init__("tar", root, paths, labels)
+        self.places = places
+
+    def source(self, index: int) -> Source:
+        file, offset, length = self.places[index]
+        try:
+            with open(file, "rb") as shard:
+                data = os.pread(shard.fileno(), length, offset)
+        except OSError as error:
+            raise ImageError(f"cannot read {file}: {error.strerror}") from None
+        if len(data) < length:
+            raise ImageError(f"cannot read {self.paths[index]}: the shard ends early")
+        return data
+
+
+def tar_files(path: str) -> list[str]:
+    """Return the tar files that a path, pattern or folder names; none if it means another kind."""
+    if match := re.search(r"\{(\d+)\.\.(\d+)\}", path):
+        first, last = match.groups()
+        names = [
+            path[: match.start()] + str(i).zfill(len(first)) + path[match.end() :]
+            for i in range(int(first), int(last) + 1)
+        ]
+        if missing := [name for name in names if not os.path.isfile(name)]:
+            raise UsageError(f"there is no shard {missing[0]!r} ({len(missing)} are missing)")
+        return names
+    if path.endswith(".tar"):
+        found = [path] if os.path.isfile(path) else sorted(glob.glob(path))
+        if not found:
+            raise UsageError(f"there is no tar file {path!r}")
+        return found
+    if os.path.isdir(path):
+        names = sorted(os.listdir(path))
+        tars = [name for name in names if name.endswith(".tar")]
+        if tars and not any(os.path.splitext(n)[1].lower() in IMAGES for n in names):
+            return [os.path.join(path, name) for name in tars]
+    return []
+
+
+def open_tars(files: Sequence[str]) -> TarDataset:
+    """List the images of tar files; ``KEY.cls`` beside ``KEY.jpg`` is its label.
+
+    Raises:
+        UsageError: a file is not a tar file, or compressed.
+    """
+    root = os.path.dirname(os.path.abspath(files[0]))
+    rows: list[tuple[str, str | None, tuple[str, int, int]]] = []
+    for file in files:
+        try:
+            rows += _members(os.path.abspath(file))
+        except (tarfile.TarError, OSError) as error:
+            raise UsageError(f"cannot read {file!r} as an uncompressed tar file: {error}") from None
+    return TarDataset(root, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+
+
+def _members(file: str) -> list[tuple[str, str | None, tuple[str, int, int]]]:
+    labels: dict[str, str] = {}
+    images: list[tuple[str, tuple[str, int, int]]] = []
+    with tarfile.open(file, "r:") as shard:
+        for member in shard:
+            stem, ending = os.path.splitext(member.name)
+            if not member.isfile():
+                continue
+            if ending.lower() in IMAGES:
+                images.append((member.name, (file, member.offset_data, member.size)))
+            elif ending in LABELS and member.size < 256 and stem not in labels:
+                content = shard.extractfile(member)
+                if content is not None:
+                    labels[stem] = content.read().decode("utf-8", "replace").strip()
+            shard.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+    name = os.path.basename(file)
+    return [
+        (f"{name}/{inner}", labels.get(os.path.splitext(inner)[0]), place)
+        for inner, place in images
+    ]
