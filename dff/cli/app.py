@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from dff.cli.analyze import analyze
+from dff.cli.colocalize import colocalize
 from dff.cli.console import fail, settings
+from dff.cli.demo import demo
 from dff.cli.inspect import layers, models
 from dff.errors import DFFError
 
@@ -28,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, layers, models):
+for command in (analyze, colocalize, layers, models, demo):
     app.command()(command)
 
 

@@ -1,0 +1,193 @@
+"""``dff demo``: the whole product on embedded images, offline, against a truth that is known."""
+
+from __future__ import annotations
+
+import io
+import json as jsons
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, say, settings, working
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from dff.demo.creatures import Scene
+    from dff.explain import Explanation
+    from dff.metrics import PartAgreement
+
+__all__ = ["demo"]
+
+SIZE = 256
+FIRST_SEED = 3_000_000  # the embedded model was trained on seeds below 1,000,000
+FAMILY, COUNT, CONCEPTS = "griffin", 24, 7
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+    ] = Path("dff-demo"),
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Show everything on embedded images with the embedded model; no network, no photo needed."""
+    settings.quiet = quiet or json
+    with working("explaining creatures"):
+        results = run_demo(out)
+    if json:
+        print_json(results)
+        return
+    for name in ("creature", "scene"):
+        one = results[name]
+        say(f"{name}: the model sees {one['sees']}; the picture holds {one['holds']}")
+    parts = results["parts"]
+    say(f"{CONCEPTS} concepts that {COUNT} pictures of a {FAMILY} share, against its known parts:")
+    print_table(
+        ["part", ">concept", ">IoU", ">CorLoc", ">IoU of Grad-CAM"],
+        [
+            (row["part"], row["concept"] or "-", row["iou"], row["corloc"], row["cam_iou"])
+            for row in parts["rows"]
+        ],
+    )
+    say(f"mean part IoU {parts['mean_iou']}; of Grad-CAM's one map {parts['cam_mean_iou']}")
+    say()
+    for path in results["paths"]:
+        say(path)
+
+
+def run_demo(out: Path) -> dict[str, Any]:
+    """Analyse, co-localize, compare and measure; write the pictures; return what was found."""
+    from dff.demo import creatures
+    from dff.explain import Explainer
+    from dff.files import make_folder, write_file
+    from dff.images import Picture
+
+    folder = make_folder(out)
+    explainer = Explainer("demo")
+    single = creatures.render(FIRST_SEED + 5, size=SIZE, species="dragon")
+    scene = creatures.render(FIRST_SEED + 8, size=512, species=["lion", "zebra", "eagle"], count=3)
+    family = [
+        creatures.render(FIRST_SEED + 100 + i, size=SIZE, species=FAMILY) for i in range(COUNT)
+    ]
+    results: dict[str, Any] = {}
+    pictures: dict[str, Image] = {}
+    for number, (name, shown) in enumerate((("creature", single), ("scene", scene)), 1):
+        explained = explainer(Picture(shown.image, name), concepts=6)
+        pictures[f"{number}_{name}.png"] = explained.panel(target=shown.species)
+        results[name] = _summary(explained, shown)
+    shared = explainer([one.image for one in family], concepts=CONCEPTS)
+    masks = _concept_masks(shared)
+    agreement = _agreement(masks, family)
+    pictures["3_shared_concepts.png"] = _sheet(shared, masks, agreement)
+    results["parts"] = _against_grad_cam(shared, family, agreement)
+    paths = [write_file(folder / name, _png(image)) for name, image in pictures.items()]
+    report = folder / "demo.json"
+    results["paths"] = [str(path) for path in (*paths, report)]
+    write_file(report, jsons.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _summary(explained: Explanation, scene: Scene) -> dict[str, Any]:
+    """Return what the model sees, what there is, and what each concept says."""
+    return {
+        "sees": ", ".join(f"{c.name} {c.probability:.2f}" for c in explained.predictions(top_k=3)),
+        "holds": ", ".join(animal.species for animal in scene.animals),
+        "concepts": [
+            {"share": round(float(share), 4), "says": explained.top_classes(k, top_k=1)[0].name}
+            for k, share in enumerate(explained.bank.shares)
+        ],
+    }
+
+
+def _concept_masks(shared: Explanation) -> np.ndarray:
+    """Return where each concept is, (n, k, h, w) bool: its map, fitted to the picture's edges."""
+    import numpy as np
+
+    from dff.refinement import refine
+
+    masks = []
+    for i, picture in enumerate(shared.pictures):
+        grid = shared.grids[i]
+        radius = round(1.75 * max(grid.stride) * picture.height / grid.height)
+        maps = refine(shared.heatmaps(i), picture.pixels, radius=radius)
+        peaks = maps.max((1, 2), keepdims=True)
+        masks.append((maps > 0.45 * peaks) & (peaks > 0.2))
+    return np.stack(masks)
+
+
+def _part_masks(family: list[Scene]) -> tuple[np.ndarray, list[str]]:
+    """Return the known parts (n, p, h, w) bool and their names."""
+    import numpy as np
+
+    names = sorted({name for scene in family for name in scene.parts})
+    none = np.zeros(family[0].image.shape[:2], bool)
+    masks = [[scene.parts.get(name, none) for name in names] for scene in family]
+    return np.array(masks), names
+
+
+def _agreement(masks: np.ndarray, family: list[Scene]) -> PartAgreement:
+    from dff.metrics import part_agreement
+
+    parts, names = _part_masks(family)
+    return part_agreement(masks, parts, part_names=names)
+
+
+def _against_grad_cam(
+    shared: Explanation, family: list[Scene], agreement: PartAgreement
+) -> dict[str, Any]:
+    """Return the agreement of concepts, and of Grad-CAM's one map with each part in turn."""
+    import numpy as np
+
+    from dff.heatmaps import binarize
+
+    cams = np.stack([binarize(shared.cam(FAMILY, index=i)) for i in range(len(shared))])
+    alone = _agreement(cams[:, None], family)
+    rows = [
+        {
+            "part": name,
+            "concept": int(agreement.concepts[p]) + 1,
+            "iou": round(float(agreement.part_iou[p]), 3),
+            "corloc": round(float(agreement.corloc[p]), 3),
+            "cam_iou": round(float(alone.iou[0, p]), 3),
+        }
+        for p, name in enumerate(agreement.part_names)
+    ]
+    return {
+        "species": FAMILY,
+        "images": COUNT,
+        "rows": rows,
+        "mean_iou": round(agreement.mean_iou, 3),
+        "cam_mean_iou": round(float(alone.iou[0].mean()), 3),
+    }
+
+
+def _sheet(shared: Explanation, masks: np.ndarray, agreement: PartAgreement) -> Image:
+    """Draw a row a concept: pictures with the concept in colour, the rest pale."""
+    import dataclasses
+
+    import numpy as np
+
+    from dff.rendering import contact_sheet
+
+    entries = shared.legend_entries(top_k=2)
+    rows = []
+    for k, entry in enumerate(entries):
+        part = [n for n, c in zip(agreement.part_names, agreement.concepts, strict=True) if c == k]
+        tiles = []
+        for i in range(8):
+            pixels = shared.pictures[i].pixels
+            pale = (230 + 0.1 * pixels.mean(2, keepdims=True)).astype(np.uint8)
+            tiles.append(np.where(masks[i, k][..., None], pixels, pale))
+        title = entry.title + (f": {part[0]}" if part else "")
+        rows.append((dataclasses.replace(entry, title=title), tiles))
+    return contact_sheet(rows)
+
+
+def _png(image: Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
