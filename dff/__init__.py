@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dff.bank import ConceptBank
+    from dff.colocalization import Run, colocalize
     from dff.errors import DFFError
     from dff.explain import DeepFeatureFactorization, Explainer, Explanation
     from dff.images import Preprocessing, read_image
@@ -29,7 +30,9 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Preprocessing",
+    "Run",
     "SemiNMF",
+    "colocalize",
     "list_models",
     "load_model",
     "read_image",
@@ -44,7 +47,9 @@ _HOMES = {
     "Explanation": "dff.explain",
     "NMF": "dff.nmf",
     "Preprocessing": "dff.images",
+    "Run": "dff.colocalization",
     "SemiNMF": "dff.nmf",
+    "colocalize": "dff.colocalization",
     "list_models": "dff.models",
     "load_model": "dff.models",
     "read_image": "dff.images",

@@ -145,7 +145,9 @@ def _run_batch(
     classes, chances = [-1] * len(ids), [0.0] * len(ids)
     kept: list[Tensor] = []
     if good:
-        passed = network(np.stack([read[i].pixels for i in good]), predict=predict)
+        passed = network(
+            np.stack([s.pixels for s in read if s.pixels is not None]), predict=predict
+        )
         finite = passed.rows.sum((1, 2), dtype=torch.float32).isfinite().tolist()
         if passed.logits is not None:
             best = passed.logits.softmax(-1).max(-1)

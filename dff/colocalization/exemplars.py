@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = ["Best", "best_instances", "crop", "sheet", "write_exemplars"]
 
 SIDE = 256  # pixels of a crop
 MARGIN = 0.15  # of the box, on each side
+Masks = dict[tuple[int, int], dict[str, Any]]
 SPARE = 3  # times as many candidates as crops: some images may be gone
 
 
@@ -99,7 +101,7 @@ def write_exemplars(
     folder: RunFolder,
     dataset: Dataset,
     bank: ConceptBank,
-    masks: dict[tuple[int, int], dict],
+    masks: Masks,
     *,
     count: int = 8,
 ) -> None:
@@ -125,7 +127,7 @@ def crops(
     best: Sequence[Best],
     color: Sequence[int],
     concept: int,
-    masks: dict[tuple[int, int], dict],
+    masks: Masks,
     count: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return up to `count` pairs (plain crop, crop with the mask's outline)."""
@@ -157,7 +159,7 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=how))
 
 
-def entry(bank: ConceptBank, k: int, facts: dict) -> LegendEntry:
+def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     """Return what stands beside a concept's row: name, share, prevalence, classes."""
     classes = [name.split(",")[0] for name in (facts["top_classes"] or "").split("; ") if name]
     lines = [f"in {facts['prevalence']:.0%} of images", *classes]
@@ -182,11 +184,11 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def wanted_masks(folder: RunFolder, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], dict]:
+def wanted_masks(folder: RunFolder, wanted: set[tuple[int, int]]) -> Masks:
     """Return the RLE masks of some (image, concept from 1), found by one reading of coco.json."""
     import json
 
-    found: dict[tuple[int, int], dict] = {}
+    found: Masks = {}
     if not wanted:
         return found
     ids = {image for image, _ in wanted}

@@ -39,9 +39,10 @@ class Plan:
     seed: int
 
     @property
-    def fit_chunks(self) -> list[np.ndarray]:
+    def fit_chunks(self) -> list[Sequence[int]]:
         """The images run for the fit, in chunks."""
-        return [self.chosen[i : i + CHUNK] for i in range(0, len(self.chosen), CHUNK)]
+        starts = range(0, len(self.chosen), CHUNK)
+        return [self.chosen[i : i + CHUNK].tolist() for i in starts]
 
     @property
     def chunks(self) -> list[Sequence[int]]:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from dff.errors import DFFError, RunError
 
-__all__ = ["Ranks", "start"]
+__all__ = ["Ranks", "local_device", "start"]
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(hours=24)  # one rank may read a slow disk; a dead one is noticed at once
@@ -89,3 +89,10 @@ def start() -> Ranks:
         kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(kind, timeout=PATIENCE)
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def local_device() -> str | None:
+    """Return the GPU of this rank among those of its machine; None leaves the choice open."""
+    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"

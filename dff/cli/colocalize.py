@@ -1,0 +1,193 @@
+"""``dff colocalize``: a dataset in, shared concepts and their place in every image out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, say, settings, working
+
+if TYPE_CHECKING:
+    from dff.colocalization import Run
+
+__all__ = ["colocalize"]
+
+_MASKS, _SPEED = "Masks and boxes", "Speed and memory"
+
+
+def colocalize(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A folder (class subfolders become labels), a .txt or .csv list of paths, .tar "
+            "shards, or a video.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel="Output")
+    ],
+    model: opt.Model = "resnet50",
+    weights: opt.Weights = None,
+    labels: opt.Labels = None,
+    num_classes: opt.NumClasses = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    size: opt.Size = None,
+    layer: opt.Layer = None,
+    device: opt.Device = None,
+    concepts: Annotated[
+        str, typer.Option("--concepts", "-k", help="How many concepts to find.")
+    ] = "10",
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample of cells.")] = 0,
+    threshold: Annotated[
+        str,
+        typer.Option(help="Of masks: otsu, or a presence in (0, 1).", rich_help_panel=_MASKS),
+    ] = "otsu",
+    components: Annotated[
+        str,
+        typer.Option(
+            help="largest: one connected part a mask; all: all of it.", rich_help_panel=_MASKS
+        ),
+    ] = "largest",
+    refine: Annotated[
+        bool,
+        typer.Option("--refine", help="Masks follow the photo's edges.", rich_help_panel=_MASKS),
+    ] = False,
+    least: Annotated[
+        float,
+        typer.Option(
+            help="Presence at its peak from which a concept counts as found.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = 0.25,
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="For the activations of the fit: if all fit, it is exact and takes one pass.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = "4G",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto (float32 on CPUs, bfloat16 on GPUs), float32 or bfloat16.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = "auto",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images run together.", rich_help_panel=_SPEED)
+    ] = 32,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads that read images. Default: one for each core.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An image that cannot be read ends the run.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over where the settings differ.")
+    ] = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Find the concepts that a dataset shares, and their place in every image.
+
+    The same command goes on with a run that was interrupted. Under torchrun, all processes work
+    on one run.
+    """
+    settings.quiet = quiet or json
+    count = opt.parse_concepts(concepts)
+    limit: float | str = threshold
+    if threshold != "otsu":
+        limit = opt.numbers("--threshold", threshold)[0]
+    from dff import colocalization
+    from dff.colocalization.dataset import open_dataset
+    from dff.colocalization.ranks import local_device, start
+
+    ranks = start()
+    if not ranks.first:
+        settings.quiet = True
+    open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
+    with working(f"loading {model}"):
+        where = device or local_device()
+        explainer = opt.ModelOptions(
+            model, weights, labels, num_classes, mean, std, size, layer, where
+        ).explainer()
+    with _progress() as report:
+        run = colocalization.colocalize(
+            dataset, out, model=explainer, concepts=count, memory=memory, seed=seed,
+            precision=precision, threshold=limit, components=components, refine=refine,
+            least=least, batch=batch_size, workers=workers, strict=strict, force=force,
+            progress=report,
+        )  # fmt: skip
+    if json and ranks.first:
+        print_json(run.summary())
+    elif ranks.first:
+        _report(run)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar a stage, with rate and time left; nothing where there is no terminal."""
+    if settings.quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from dff.colocalization.plan import CHUNK
+
+    bars: dict[str, Any] = {}
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = (bar.add_task(stage, total=total, rate=""), time.monotonic())
+            task, since = bars[stage]
+            passed = time.monotonic() - since
+            images = stage != "factorizing" and "tables" not in stage and done > 1 and passed > 0
+            rate = f"{(done - 1) * CHUNK / passed:.0f} images/s" if images else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield report
+
+
+def _report(run: Run) -> None:
+    """Print what was found."""
+    from rich.text import Text
+
+    counts, bank = run.state["counts"], run.bank
+    way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
+    say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
+    print_table(
+        ["concept", ">share", ">in images", "classes at full presence"],
+        [
+            (
+                Text("■ ", style=row["color"]).append(row["name"], style="default"),
+                f"{row['share']:.1%}",
+                f"{row['prevalence']:.0%}",
+                ", ".join(c.split(",")[0] for c in (row["top_classes"] or "").split("; ")),
+            )
+            for row in run.table("concepts").to_pylist()
+        ],
+    )
+    if counts["unreadable"]:
+        say(f"{counts['unreadable']} images could not be read: see images.parquet")
+    say(f"{counts['instances']} boxes and masks; the concepts at a glance:")
+    say(str(run.path / "concepts.png"))
