@@ -65,7 +65,7 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         """
         self._check_options()
         total = over_group() if self.distributed else alone
-        rows = inputs.as_rows(self, X, fitted=False, least=0 if self.distributed else 1)
+        rows = self._rows(X, fitted=False)
         everywhere = int(total(torch.tensor([float(rows.shape[0])], dtype=torch.float64)))
         inputs.check_components(self.n_components, everywhere, rows.shape[1])
         with torch.inference_mode():
@@ -79,7 +79,7 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         One pass over `X`; the rest is k x k work.
         """
         check_is_fitted(self)
-        rows = inputs.as_rows(self, X, fitted=True)
+        rows = self._rows(X, fitted=True)
         with torch.inference_mode():
             inspector = self._inspector()
             components = torch.as_tensor(self.components_).to(*_place(rows))
@@ -100,6 +100,10 @@ class _Factorizer(TransformerMixin, BaseEstimator):
         if isinstance(codes, Tensor):
             return codes @ torch.as_tensor(self.components_).to(codes)
         return codes @ torch.as_tensor(self.components_).cpu().numpy()
+
+    def _rows(self, X: Any, *, fitted: bool) -> Rows:
+        least = 0 if self.distributed and not fitted else 1
+        return inputs.as_rows(self, X, fitted=fitted, least=least)
 
     def _check_options(self) -> None:
         if self.precision not in PRECISIONS:

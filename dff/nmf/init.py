@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dff.nmf.distributed import Total, alone
 
-__all__ = ["Spectrum", "nndsvda", "random_nonnegative", "spectrum"]
+__all__ = ["Spectrum", "from_spectrum", "nndsvda", "random_nonnegative", "spectrum"]
 
 OVERSAMPLING = 10
 POWER = 2
@@ -63,8 +63,12 @@ def nndsvda(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
 
     Of each pair of singular vectors the sign half that carries more energy is kept.
     """
-    parts = spectrum(a, k, seed=seed, total=total)
-    left, right = parts.scaled_left, parts.right
+    return from_spectrum(a, spectrum(a, k, seed=seed, total=total), k, total=total)
+
+
+def from_spectrum(a: Tensor, parts: Spectrum, k: int, *, total: Total = alone) -> Tensor:
+    """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular triplets."""
+    left, right = parts.scaled_left[:, :k], parts.right[:k]
     sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
     left_norms = total(sides.square().sum(1)).sqrt()
     halves = torch.stack([right.clamp_min(0), (-right).clamp_min(0)])

@@ -124,9 +124,10 @@ class Inspector:
         energy = torch.stack(self.energies).sum() if self.energies else torch.zeros(())
         finite = bool(energy.isfinite())
         wrong = not finite or (bool(self.lowest) and float(torch.stack(self.lowest).min()) < 0)
-        figures = torch.tensor([float(energy) if finite else 0.0, float(wrong)]).double()
+        figures = [float(energy) if finite else 0.0, float(wrong)]
         if total is not alone:
-            figures = total(figures.to(energy.device))
+            together = torch.tensor(figures, dtype=torch.float64, device=energy.device)
+            figures = total(together).tolist()
         if wrong:
             self._explain(rows)
         if figures[1] > 0:

@@ -1,0 +1,145 @@
+"""Any scikit-learn decomposition or clustering as a factorization A ~= b + W H."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from dff.errors import FactorizationError, UsageError
+from dff.nmf.estimator import NMF, SemiNMF
+
+__all__ = ["EstimatorFactorizer", "as_factorizer"]
+
+
+class EstimatorFactorizer(BaseEstimator):
+    """A scikit-learn estimator with the contract of :class:`dff.nmf.NMF`; numpy in its inside.
+
+    Decompositions (PCA, FastICA, TruncatedSVD, MiniBatchNMF, dictionary learning) give their codes
+    by ``transform`` and their components by ``inverse_transform``, which must be affine: H is what
+    a code of one adds. Clusterings (KMeans, MiniBatchKMeans) give memberships of 0 and 1, and
+    their centres.
+
+    Attributes:
+        components_: H (k, c). offset_: b (c,). codes_are_nonnegative_: whether no code of the
+            fitted data was below zero, as heatmaps want it.
+        explained_share_, rest_share_: as :class:`dff.nmf.NMF`, of ||A - b||².
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def fit(self, X: Any, y: None = None) -> EstimatorFactorizer:
+        """Fit a clone of the estimator to `X` (n, c); return self."""
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X: Any, y: None = None) -> Any:
+        """Fit to `X` (n, c) and return its codes W (n, k), the kind of array that `X` is."""
+        array = _array(X)
+        self.estimator_ = clone(self.estimator)
+        try:
+            self.estimator_.fit(array)
+        except ValueError as error:
+            raise FactorizationError(
+                f"{_name(self.estimator)} refused the data: {error}"
+            ) from error
+        self.n_features_in_ = array.shape[1]
+        codes = self._codes(array)
+        self._read_components(array, codes.shape[1])
+        self.codes_are_nonnegative_ = bool((codes >= 0).all())
+        self._read_shares(array, codes)
+        return _like(codes, X)
+
+    def transform(self, X: Any) -> Any:
+        """Return the codes W (n, k) of `X` (n, c)."""
+        check_is_fitted(self)
+        return _like(self._codes(_array(X)), X)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return b + W H (n, c) for the codes W = `X` (n, k)."""
+        check_is_fitted(self)
+        return _like(self.offset_ + _array(X) @ self.components_, X)
+
+    def _codes(self, array: NDArray[Any]) -> NDArray[Any]:
+        if not _clusters(self.estimator_):
+            return np.asarray(self.estimator_.transform(array), dtype=array.dtype)
+        labels = self.estimator_.predict(array)
+        count = len(self.estimator_.cluster_centers_)
+        return np.eye(count, dtype=array.dtype)[labels]
+
+    def _read_components(self, array: NDArray[Any], k: int) -> None:
+        if _clusters(self.estimator_):
+            self.components_ = np.asarray(self.estimator_.cluster_centers_, dtype=array.dtype)
+            self.offset_ = np.zeros(array.shape[1], dtype=array.dtype)
+            return
+        probe = np.concatenate([np.zeros((1, k)), np.eye(k), 2 * np.eye(k)]).astype(array.dtype)
+        rebuilt = np.asarray(self.estimator_.inverse_transform(probe))
+        offset, once, twice = rebuilt[0], rebuilt[1 : k + 1], rebuilt[k + 1 :]
+        if not np.allclose(twice - offset, 2 * (once - offset), rtol=1e-3, atol=1e-5):
+            raise UsageError(
+                f"expected a factorizer whose inverse_transform is affine, {_name(self.estimator)} "
+                "bends: its concepts have no embedding; use NMF, PCA, FastICA or KMeans"
+            )
+        self.components_, self.offset_ = once - offset, offset
+
+    def _read_shares(self, array: NDArray[Any], codes: NDArray[Any]) -> None:
+        above = (array - self.offset_).astype(np.float64)
+        energy = float((above**2).sum()) or 1.0
+        h, w = self.components_.astype(np.float64), codes.astype(np.float64)
+        overlap = ((w.T @ w) * (h @ h.T)).sum(1)
+        self.explained_share_ = (2 * ((w.T @ above) * h).sum(1) - overlap) / energy
+        self.rest_share_ = float(1 - self.explained_share_.sum())
+        self.reconstruction_err_ = max(0.0, self.rest_share_ * energy) ** 0.5
+
+
+def as_factorizer(estimator: Any) -> Any:
+    """Return an unfitted factorizer with the contract of :class:`dff.nmf.NMF` for `estimator`.
+
+    Our own estimators come back as they are, scikit-learn's in an :class:`EstimatorFactorizer`.
+
+    Raises:
+        UsageError: a class instead of an instance, or an estimator that cannot give both codes for
+            new rows and components (t-SNE and DBSCAN cannot).
+    """
+    if isinstance(estimator, (NMF, SemiNMF, EstimatorFactorizer)):
+        return estimator
+    if isinstance(estimator, type):
+        raise UsageError(
+            f"expected an estimator, got the class {estimator.__name__}: pass "
+            f"{estimator.__name__}(...)"
+        )
+    decomposes = hasattr(estimator, "transform") and hasattr(estimator, "inverse_transform")
+    clusters = hasattr(estimator, "predict") and hasattr(estimator, "n_clusters")
+    if not hasattr(estimator, "fit") or not (decomposes or clusters):
+        raise UsageError(
+            "expected a factorizer with fit, transform and inverse_transform, or a clustering "
+            f"with predict and centres; {_name(estimator)} has not: use NMF, SemiNMF, PCA, "
+            "FastICA, MiniBatchNMF or KMeans"
+        )
+    return EstimatorFactorizer(estimator)
+
+
+def _clusters(estimator: Any) -> bool:
+    return hasattr(estimator, "cluster_centers_")
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
+
+
+def _array(data: Any) -> NDArray[Any]:
+    array = data.detach().cpu().numpy() if isinstance(data, Tensor) else np.asarray(data)
+    if array.ndim != 2:
+        raise FactorizationError(f"expected a matrix (rows, columns), got shape {array.shape}")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def _like(result: NDArray[Any], data: Any) -> Any:
+    if not isinstance(data, Tensor):
+        return result
+    return data.new_tensor(result) if data.is_floating_point() else data.float().new_tensor(result)
