@@ -7,6 +7,7 @@ of its own, so the global random state is neither read nor moved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dff.nmf.distributed import Total, alone
 
-__all__ = ["Spectrum", "from_spectrum", "nndsvda", "random_nonnegative", "spectrum"]
+__all__ = ["Spectrum", "from_spectrum", "nndsvda", "random_nonnegative", "spectrum", "starts"]
 
 OVERSAMPLING = 10
 POWER = 2
@@ -95,3 +96,10 @@ def mean_magnitude(a: Tensor, total: Total) -> Tensor:
     columns = a.abs().sum(0, dtype=kind)
     figures = total(torch.stack([columns.sum(), columns.new_tensor(float(a.numel()))]))
     return figures[0] / figures[1]
+
+
+def starts(a: Tensor, counts: Sequence[int], *, random_state: int = 0) -> list[Tensor]:
+    """Return NNDSVDa components (k, c) of `a` (n, c) for each k of `counts`, from one SVD."""
+    with torch.inference_mode():
+        parts = spectrum(a, max(counts), seed=random_state)
+        return [from_spectrum(a, parts, k) for k in counts]
