@@ -105,7 +105,7 @@ class Set:
 
 def ours(data: Set, k: int) -> np.ndarray:
     """Return maps (n, k, 128, 128) of our factorization."""
-    coefficients = NMF(k, init="random").fit_transform(data.cells)
+    coefficients = NMF(k).fit_transform(data.cells)
     full = full_presence(torch.from_numpy(coefficients)).numpy()
     maps = presence(np.ascontiguousarray(data.on_grid(coefficients)), full)
     rows, cols = maps.shape[-2:]
