@@ -14,7 +14,7 @@ statistics are never touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -209,15 +209,30 @@ def observe(
 
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[nn.Module]:
-    """Put `model` in evaluation mode, and give every submodule its own mode back at the end."""
+    """Put `model` in evaluation mode, and give every submodule its own mode back at the end.
+
+    Compiled modules run uncompiled meanwhile, as they do not hear hooks that come later.
+    """
     trained = [module for module in model.modules() if module.training]
     try:
         if trained:
             model.eval()
-        yield model
+        with _uncompiled(model):
+            yield model
     finally:
         for module in trained:
             module.training = True
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
+    """Return a context in which compiled modules run as written."""
+    compiled = any(
+        module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+        for module in model.modules()
+    )
+    if not compiled:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from dff.activations import observe
 from dff.errors import LayerError
 from dff.heatmaps import Grid
-from dff.layouts import Layout, Score, detect_layout, main_tensor, read_scores
+from dff.layouts import Layout, Score, detect_layout, read_scores, tensors_of
 
 __all__ = ["LayerInfo", "Survey", "grid_of", "probe_input", "survey"]
 
-SKIPPED = ("Pool", "Dropout", "Identity", "Flatten")
-"""Parts of class names of layers that are not chosen by default: they add nothing of their own."""
+SKIPPED = ("Pool", "Dropout", "Identity", "Flatten", "Permute")
+"""Parts of class names of layers that, having no weights, are not chosen by default."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class LayerInfo:
         passes_all: everything that reaches the output passes through it (no skip goes around).
         reaches: the grid has a gradient from the output. False for the last block of a
             class-token transformer, whose patch tokens nobody reads.
+        alone: its output holds no other tensor that the model could go on with, such as one that
+            is pooled already.
+        passive: it pools, drops or rearranges, without weights of its own.
     """
 
     name: str
@@ -47,6 +50,8 @@ class LayerInfo:
     runs: int = 1
     passes_all: bool = False
     reaches: bool = False
+    alone: bool = True
+    passive: bool = False
 
     @property
     def channels(self) -> int | None:
@@ -72,20 +77,19 @@ class Survey:
         """Return the last layer that still has a grid.
 
         Of the layers with a grid that has a say in the output: the last one that everything
-        passes through, class maps and layers without weights of their own (pooling, dropout)
-        left aside.
+        passes through; if possible not one of class maps, nor without weights of its own
+        (pooling, dropout).
 
         Raises:
             LayerError: no layer has a grid.
         """
         able = [one for one in self.layers if one.layout is not None and one.runs == 1]
         fit = [
-            one
-            for one in able
-            if one.channels != self.outputs and not any(part in one.kind for part in SKIPPED)
+            one for one in able if one.channels != self.outputs and one.alone and not one.passive
         ]
         for candidates in (
             [one for one in fit if one.reaches and one.passes_all],
+            [one for one in able if one.reaches and one.passes_all and one.alone],
             [one for one in fit if one.reaches],
             fit,
             able,
@@ -147,12 +151,14 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
         if name in found:
             found[name] = replace(found[name], runs=found[name].runs + 1)
             return
-        try:
-            tensor = main_tensor(output)
-        except LayerError:
+        held = tensors_of(output)
+        if not held:
             return
-        shape = tuple(tensor.shape)
-        found[name] = LayerInfo(name, type(module).__name__, shape, detect_layout(shape, size))
+        tensor, shape = held[0], tuple(held[0].shape)
+        alone = not any(other.requires_grad and other is not tensor for other in held)
+        kind, layout = type(module).__name__, detect_layout(shape, size)
+        passive = any(part in kind for part in SKIPPED) and next(module.parameters(), None) is None
+        found[name] = LayerInfo(name, kind, shape, layout, alone=alone, passive=passive)
         if found[name].layout is not None and tensor.grad_fn is not None:
             tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
 

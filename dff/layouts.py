@@ -26,6 +26,7 @@ __all__ = [
     "main_tensor",
     "read_scores",
     "replace_main_tensor",
+    "tensors_of",
 ]
 
 Score = Callable[[Any], Tensor]
@@ -169,11 +170,17 @@ def main_tensor(output: Any) -> Tensor:
     Raises:
         LayerError: there is none.
     """
-    found: list[Tensor] = []
-    _walk(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    found = tensors_of(output)
     if not found:
         raise LayerError(f"the output is a {type(output).__name__} without a floating-point tensor")
     return found[0]
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """Return all floating-point tensors of at least two axes in a (nested) output, in order."""
+    found: list[Tensor] = []
+    _walk(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
 
 
 def read_scores(output: Any, score: Score | None = None) -> Tensor:

@@ -32,8 +32,11 @@ class LoadedModel:
 def describe(module: nn.Module) -> LoadedModel:
     """Return what a module says of itself: timm's and Hugging Face's configurations are read.
 
-    A module that says nothing gets ImageNet's customary preprocessing at 224 px.
+    A module that says nothing gets ImageNet's customary preprocessing at 224 px. What is wrapped
+    in DataParallel or ``torch.compile`` is unwrapped: layers have their own names then, and hooks
+    are heard.
     """
+    module = unwrapped(module)
     name = type(module).__name__
     settings = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if isinstance(settings, dict) and "mean" in settings:
@@ -44,6 +47,18 @@ def describe(module: nn.Module) -> LoadedModel:
     if config is not None and hasattr(config, "to_dict"):
         return LoadedModel(module, name, _hugging_face(config), hugging_face_labels(config))
     return LoadedModel(module, name, Preprocessing())
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the model inside DataParallel, DistributedDataParallel and ``torch.compile``."""
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        else:
+            inner = getattr(module, "_orig_mod", module)
+        if inner is module or not isinstance(inner, nn.Module):
+            return module
+        module = inner
 
 
 def preprocessing_from(settings: dict[str, Any]) -> Preprocessing:

@@ -80,7 +80,8 @@ def contributions(
         coefficients: W (k, rows, cols) of one image.
         weights: (t, classes) the mixture of logits that each target is.
         targets: (t,) their names.
-        tolerance: the relative gap to stay below.
+        tolerance: the relative gap to stay below; but not below what the precision of the logits
+            allows (a bfloat16 model's logits are good to 1%).
         max_steps: most evaluations of the gradient; the gap that is left is reported.
         batch: most evaluations at a time.
     """
@@ -116,6 +117,7 @@ class _Line:
         self.forward, self.w, self.batch = forward, w, batch
         self.weights = weights
         self.steps = 0
+        self.precision = 0.0
         self.start = self.end = torch.zeros(0)
 
     def closed_form(self) -> Tensor | None:
@@ -133,7 +135,8 @@ class _Line:
         moved = (points - self.w).double()
         foretold = values[0] + torch.einsum("mkhw,tkhw->mt", moved, gradient)
         error = (foretold - values).abs().amax(0)
-        return gradient if bool((error <= LINEAR * values.abs().amax(0)).all()) else None
+        allowed = max(LINEAR, 2 * self.precision) * values.abs().amax(0)
+        return gradient if bool((error <= allowed).all()) else None
 
     def integrated(self, tolerance: float, max_steps: int) -> Tensor:
         """Return the mean gradient (t, k, rows, cols) along the line."""
@@ -146,7 +149,7 @@ class _Line:
         while True:
             done += self._segments(todo)
             gap = torch.stack([s.error for s in done]).sum(0).abs()
-            allowed = 0.9 * tolerance * _scale(self.end, self.start)
+            allowed = max(0.9 * tolerance, 4 * self.precision) * _scale(self.end, self.start)
             if bool((gap <= allowed).all()) or self.steps >= max_steps:
                 break
             done.sort(key=lambda s: float((s.error.abs() / allowed).max()))
@@ -182,6 +185,7 @@ class _Line:
             with torch.set_grad_enabled(count > 0):
                 part = part.requires_grad_(count > 0)
                 scores = self.forward(part)
+                self.precision = torch.finfo(scores.dtype).eps
                 scores = scores.float() @ self.weights.to(scores.device).float().T
                 if count:
                     gradients.append(self._gradients(scores[:count], part)[:count])

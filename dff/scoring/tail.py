@@ -62,15 +62,17 @@ class Tail:
         Raises:
             ModelError: the model failed on them.
         """
-        parts = [self._scores(part, item) for part in maps.split(self.batch)]
+        starts = range(0, len(maps), self.batch)
+        parts = [self._scores(maps[at : at + self.batch], item) for at in starts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _scores(self, maps: Tensor, item: int) -> Tensor:
         grad = maps.requires_grad and torch.is_grad_enabled()
         image = self.inputs[item : item + 1]
+        # Clones go in, so that an in-place operation further on does not change the caller's maps.
         if not self._repeats:
             try:
-                scores = self._run(image, lambda _: Replaced(maps), grad)
+                scores = self._run(image, lambda _: Replaced(maps.clone()), grad)
                 if len(scores) == len(maps):
                     return scores
             except ModelError:
@@ -78,7 +80,7 @@ class Tail:
                     raise
         # The model does not take another batch halfway: as many copies of the image then.
         repeated = image.expand(len(maps), *image.shape[1:])
-        scores = self._run(repeated, lambda _: maps, grad)
+        scores = self._run(repeated, lambda _: maps.clone(), grad)
         self._repeats = True
         return scores
 
