@@ -25,7 +25,7 @@ from dff.nmf import NMF, SemiNMF, starts
 
 __all__ = ["Branch", "Selection", "choose_components", "matched_cosine"]
 
-SLACK = 0.005  # of matched cosine, within which a larger k is as stable as the stablest
+SLACK = 0.003  # of matched cosine, within which a larger k is as stable as the stablest
 MOST_ROWS = 8192
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -29,7 +29,7 @@ SAMPLE_ROWS_PER_COMPONENT = 512  # on so many for each component, where there ar
 START_ROWS = 4096  # rows that are enough for the singular vectors to start from
 
 
-class _Factorizer(TransformerMixin, BaseEstimator):
+class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What NMF and SemiNMF share: start, fit, order, and scikit-learn's contract."""
 
     _constraint: Constraint

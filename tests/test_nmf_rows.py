@@ -1,0 +1,151 @@
+"""Matrices larger than memory, and rows spread over processes."""
+
+from __future__ import annotations
+
+import os
+import time
+import tracemalloc
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from dff.errors import FactorizationError, UsageError
+from dff.nmf import NMF, RowBlocks, SemiNMF
+
+
+def data(rows=2000, columns=32, k=5, *, seed=0):
+    generator = np.random.default_rng(seed)
+    w = generator.gamma(1.0, size=(rows, k)) * (generator.random((rows, k)) < 0.5)
+    h = generator.gamma(1.0, size=(k, columns)) * (generator.random((k, columns)) < 0.5)
+    return (w @ h + 0.3 * generator.random((rows, columns))).astype(np.float32)
+
+
+def test_blocks_give_what_memory_gives():
+    a = data()
+    blocks = RowBlocks([a[:700], torch.from_numpy(a[700:710]), a[710:]])
+    one, other = NMF(4), NMF(4)
+    one.fit(a)
+    codes = other.fit_transform(blocks)
+    np.testing.assert_allclose(other.transform(blocks), codes, atol=1e-5)
+    assert other.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-3)
+
+
+class Recomputed:
+    """Blocks made anew on each look, as from files; counts how many are alive."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        for seed in range(self.count):
+            yield data(rows=5000, seed=seed % 3).astype(np.float16)
+
+
+def test_large_blocks_are_never_held_together():
+    source = RowBlocks(Recomputed(8))
+    NMF(2).fit(np.ones((10, 4)))
+    tracemalloc.start()
+    model = NMF(3, precision="float32").fit(source)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert model.n_features_in_ == 32
+    assert source.shape == (40_000, 32)
+    whole = 40_000 * 32 * 4
+    assert peak < whole  # numpy's share; torch's is measured in benchmarks/nmf.py
+
+
+def test_memory_map_in_half_precision(tmp_path):
+    a = data()
+    np.save(tmp_path / "a.npy", a.astype(np.float16))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    model = NMF(4)
+    codes = model.fit_transform(mapped)
+    assert codes.dtype == np.float32
+    assert model.reconstruction_err_ == pytest.approx(NMF(4).fit(a).reconstruction_err_, rel=1e-2)
+
+
+def test_sources_that_cannot_be_read_again():
+    with pytest.raises(UsageError, match="which runs once"):
+        RowBlocks(block for block in [data()])
+    with pytest.raises(FactorizationError, match=r"widths \[3, 4\]"):
+        NMF(1).fit(RowBlocks([np.ones((2, 3)), np.ones((2, 4))]))
+    with pytest.raises(FactorizationError, match="row blocks of shape"):
+        NMF(1).fit(RowBlocks([np.ones(3)]))
+    with pytest.raises(FactorizationError, match="0 rows"):
+        NMF(1).fit(RowBlocks([]))
+
+
+def join(rank, world, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=60),
+    )
+
+
+def fit_share(rank, world, folder, bounds):
+    join(rank, world, folder)
+    rows = data()[bounds[rank] : bounds[rank + 1]]
+    reduce, sizes = dist.all_reduce, []
+
+    def counted(tensor, **options):
+        sizes.append(tensor.numel())
+        return reduce(tensor, **options)
+
+    dist.all_reduce = counted
+    for kind in (NMF, SemiNMF):
+        sizes.clear()
+        model = kind(4, distributed=True)
+        codes = model.fit_transform(rows)
+        assert codes.shape == (len(rows), 4)
+        name = kind.__name__
+        np.savez(
+            f"{folder}/{name}{rank}.npz",
+            codes=codes,
+            components=model.components_,
+            looks=model.n_iter_,
+            full_sums=sizes.count(4 * (32 + 4)),
+        )
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("bounds", [[0, 2000], [0, 1300, 2000], [0, 900, 900, 905, 2000]])
+def test_ranks_together_equal_one_process(tmp_path, bounds):
+    world = len(bounds) - 1
+    mp.spawn(fit_share, args=(world, str(tmp_path), bounds), nprocs=world)
+    a = data()
+    for kind in (NMF, SemiNMF):
+        parts = [np.load(tmp_path / f"{kind.__name__}{rank}.npz") for rank in range(world)]
+        for part in parts:
+            np.testing.assert_array_equal(part["components"], parts[0]["components"])
+            assert part["full_sums"] == part["looks"]
+        codes = np.concatenate([part["codes"] for part in parts])
+        left = np.square(a - codes @ parts[0]["components"], dtype=np.float64).sum()
+        assert left == pytest.approx(kind(4).fit(a).reconstruction_err_ ** 2, rel=1e-4)
+
+
+def fit_with_trouble(rank, world, folder):
+    join(rank, world, folder)
+    a = data()
+    if rank == 1:
+        a[4, 2] = -1
+    message = "row 4, column 2" if rank == 1 else "another rank"
+    with pytest.raises(FactorizationError, match=message):
+        NMF(3, distributed=True).fit(a)
+    if rank == 1:
+        os._exit(0)
+    start = time.monotonic()
+    with pytest.raises(FactorizationError, match="lost the other processes"):
+        NMF(3, distributed=True).fit(data())
+    assert time.monotonic() - start < 60
+
+
+def test_bad_rows_on_one_rank_and_a_dead_rank_end_the_others(tmp_path):
+    mp.spawn(fit_with_trouble, args=(2, str(tmp_path)), nprocs=2)
