@@ -242,7 +242,7 @@ def concepts_apart(w):
 
 
 def test_feature_ablation_and_shapley_values_of_captum(deep):
-    result, module, w = deep
+    _, module, w = deep
     whole, none = module(w)[0, 2], module(torch.zeros_like(w))[0, 2]
     ablated = captum.attr.FeatureAblation(module).attribute(
         w, target=2, feature_mask=concepts_apart(w)
@@ -260,7 +260,7 @@ def test_feature_ablation_and_shapley_values_of_captum(deep):
 
 
 def test_deep_lift_and_noise_tunnel_of_captum(deep):
-    result, module, w = deep
+    _, module, w = deep
     with untouched(module.tail.model):
         lifted, delta = captum.attr.DeepLift(module).attribute(
             w, target=2, return_convergence_delta=True
@@ -300,7 +300,7 @@ def test_scores_are_refused_where_the_grid_has_no_say(tmp_path):
     assert result.maps().shape == (3, 4, 4)
     assert result.top_classes(0) == []
     for wanted in (lambda: result.scores, result.contributions, result.cam, result.concept_module):
-        with pytest.raises(LayerError, match="'blocks.2' has no say .* choose an earlier layer"):
+        with pytest.raises(LayerError, match=r"'blocks.2' has no say .* choose an earlier layer"):
             wanted()
     assert result.overlay().size
     assert result.panel().size

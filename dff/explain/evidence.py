@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dff import scoring
+from dff.errors import UsageError, closest
+from dff.heatmaps import presence, upsample
 from dff.labels import class_name
 from dff.scoring import ConceptModule, Contributions, rebuild
-from dff.scoring import contributions as split
 from dff.scoring.contributions import Forward
 
 if TYPE_CHECKING:
     from dff.explain.explanation import Explanation, Target
 
-__all__ = ["concept_module", "contributions", "target_weights"]
+__all__ = [
+    "EVIDENCE",
+    "Evidence",
+    "concept_module",
+    "contributions",
+    "evidence",
+    "forward_of",
+    "target_weights",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What each concept of a photo says about classes, by one way of asking.
+
+    Attributes:
+        kind: a key of :data:`EVIDENCE`.
+        targets: (t,) names of the classes.
+        values: (t, k); in logits, but shares of the variance for "sobol".
+    """
+
+    kind: str
+    targets: tuple[str, ...]
+    values: Tensor
 
 
 def contributions(
@@ -31,10 +56,67 @@ def contributions(
     """See :meth:`Explanation.contributions`."""
     explanation.check_scored()
     names, weights = target_weights(explanation, target, index, versus)
-    forward, coefficients = _forward(explanation, index)
-    found = split(forward, coefficients, weights, targets=names, tolerance=tolerance)
+    forward, coefficients = forward_of(explanation, index)
+    found = scoring.contributions(
+        forward, coefficients, weights, targets=names, tolerance=tolerance
+    )
     logit = weights @ explanation.logits[index]  # as the model gave it, without W·H + R between
     return replace(found, logit=logit, gap=logit - found.rest - found.values.sum(1))
+
+
+def evidence(
+    explanation: Explanation,
+    kind: str,
+    target: Target | Sequence[Target] | None,
+    index: int,
+    *,
+    versus: Target | None = None,
+) -> Evidence:
+    """See :meth:`Explanation.evidence`."""
+    explanation.check_scored()
+    if kind not in EVIDENCE:
+        hint = closest(kind, EVIDENCE)
+        raise UsageError(
+            f"there is no evidence {kind!r}{hint or '; choose from ' + ', '.join(EVIDENCE)}"
+        )
+    names, weights = target_weights(explanation, target, index, versus)
+    return Evidence(kind, names, EVIDENCE[kind](explanation, index, weights))
+
+
+def _contributions(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
+    return scoring.contributions(*forward_of(explanation, index), weights).values
+
+
+def _ablation(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
+    return scoring.ablation(*forward_of(explanation, index), weights)
+
+
+def _gradient(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
+    return scoring.gradient_times_coefficient(*forward_of(explanation, index), weights)
+
+
+def _sobol(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
+    return scoring.sobol(*forward_of(explanation, index), weights)
+
+
+def _blur(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
+    group, item = explanation.places[index]
+    tail = explanation.tails[group]
+    image = tail.inputs[item].detach()
+    cells = presence(explanation.coefficients[index], explanation.bank.scale.cpu())
+    size = (int(image.shape[1]), int(image.shape[2]))
+    masks = upsample(cells, size, explanation.grids[index])
+    return scoring.blur_ablation(tail.whole, image, masks, weights)
+
+
+EVIDENCE: dict[str, Callable[[Explanation, int, Tensor], Tensor]] = {
+    "contributions": _contributions,
+    "ablation": _ablation,
+    "blur": _blur,
+    "sobol": _sobol,
+    "gradient": _gradient,
+}
+"""The ways of asking what concepts say about classes."""
 
 
 def concept_module(explanation: Explanation, index: int = 0) -> ConceptModule:
@@ -64,7 +146,7 @@ def target_weights(
     return tuple(names), weights
 
 
-def _forward(explanation: Explanation, index: int) -> tuple[Forward, Tensor]:
+def forward_of(explanation: Explanation, index: int) -> tuple[Forward, Tensor]:
     """Return the rest of the model as a function of a photo's coefficients, and these."""
     group, item = explanation.places[index]
     tail, components = explanation.tails[group], explanation.bank.components

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from dff.labels import class_index, class_name
 from dff.rendering import LegendEntry, heatmap_overlay, overlay, panel
 from dff.scoring import ConceptModule, Contributions, Tail
 from gradcam import grad_cam
+
+if TYPE_CHECKING:
+    from dff.explain.evidence import Evidence
 
 __all__ = ["ClassScore", "Explanation"]
 
@@ -203,6 +206,33 @@ class Explanation:
         from dff.explain.evidence import contributions
 
         return contributions(self, target, index, versus=versus, tolerance=tolerance)
+
+    def evidence(
+        self,
+        kind: str = "contributions",
+        target: Target | Sequence[Target] | None = None,
+        index: int = 0,
+        *,
+        versus: Target | None = None,
+    ) -> Evidence:
+        """Return what each concept of a photo says about classes, by one way of asking.
+
+        Args:
+            kind: "contributions" (:meth:`contributions`), "ablation" (the logit falls by so much
+                when the concept is taken out of the activations), "blur" (when its region of
+                the picture is blurred), "sobol" (total Sobol indices, as in CRAFT), or
+                "gradient" (gradient x coefficient).
+            target: a class by index or name, or several; None is the photo's likeliest.
+            index: which photo.
+            versus: a class whose logit is subtracted.
+
+        Raises:
+            UsageError: no such evidence or class.
+            LayerError: the layer's grid has no say in the output.
+        """
+        from dff.explain.evidence import evidence
+
+        return evidence(self, kind, target, index, versus=versus)
 
     def concept_module(self, index: int = 0) -> ConceptModule:
         """Return the model as seen from a photo's concepts: coefficients in, logits out.

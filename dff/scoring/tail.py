@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, Replaced, intercept, observe, resolve_layer
+from dff.activations import LayoutLike, Replaced, borrowed, intercept, observe, resolve_layer
 from dff.errors import DFFError, ModelError
 from dff.layouts import Score, read_scores
 
@@ -87,6 +87,12 @@ class Tail:
     def _run(self, x: Tensor, fn: Callable[[Tensor], Tensor | Replaced], grad: bool) -> Tensor:
         return run_scored(self.model, self.layer, x, fn, layout=self.layout, score=self.score,
                           grad=grad)  # fmt: skip
+
+    def whole(self, images: Tensor) -> Tensor:
+        """Return the whole model's scores (m, classes) of images (m, 3, height, width)."""
+        with borrowed(self.model), torch.no_grad():
+            parts = images.to(self.inputs).split(self.batch)
+            return torch.cat([read_scores(self.model(part), self.score) for part in parts])
 
     def modules(self) -> list[nn.Module]:
         """Return the modules without children that run after the layer, once each."""
