@@ -6,7 +6,9 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dff.errors import BankError
+from dff.errors import BankError, UsageError
 from dff.files import write_file
 from dff.nmf import NMF, SemiNMF
 from dff.rendering import colors
 
-__all__ = ["ConceptBank", "full_presence"]
+__all__ = ["ConceptBank", "Nearest", "full_presence"]
 
-FORMAT = "dff-concept-bank-1"
+FORMAT = "dff-concept-bank-2"
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For each concept of a bank the one of another that is most like it.
+
+    Attributes:
+        index: (k,) integer, the other bank's concept.
+        similarity: (k,) cosine of the two embeddings, in [-1, 1].
+        cosines: (k, other k) all of them.
+    """
+
+    index: Tensor
+    similarity: Tensor
+    cosines: Tensor
 
 
 def full_presence(coefficients: Tensor, *, quantile: float = 0.99) -> Tensor:
@@ -58,6 +75,8 @@ class ConceptBank:
         layer: dotted name of the layer.
         signed: the components have both signs (semi-NMF).
         names: (k,) names for people.
+        rgb: (k,) colours, 0 to 255 each; they stay with their concepts.
+        versions: of the packages that made it.
     """
 
     components: Tensor
@@ -68,6 +87,8 @@ class ConceptBank:
     layer: str
     signed: bool = False
     names: tuple[str, ...] = field(default=())
+    rgb: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    versions: dict[str, str] = field(default_factory=lambda: _versions(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("components", "scale", "shares"):
@@ -77,14 +98,20 @@ class ConceptBank:
         if not self.names:
             names = tuple(f"Concept {i + 1}" for i in range(len(self)))
             object.__setattr__(self, "names", names)
+        if not self.rgb:
+            palette = tuple((int(r), int(g), int(b)) for r, g, b in colors(len(self)))
+            object.__setattr__(self, "rgb", palette)
+        for what, count in (("names", len(self.names)), ("colours", len(self.rgb))):
+            if count != len(self):
+                raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
 
     def __len__(self) -> int:
         return len(self.components)
 
     @property
     def colors(self) -> np.ndarray:
-        """uint8 (k, 3) RGB: the palette in the order of the concepts."""
-        return colors(len(self))
+        """uint8 (k, 3) RGB."""
+        return np.array(self.rgb, dtype=np.uint8).reshape(-1, 3)
 
     @property
     def at_full_presence(self) -> Tensor:
@@ -110,12 +137,103 @@ class ConceptBank:
             rows = rows.clamp_min(0)
         return solver.transform(rows)
 
-    def renamed(self, names: dict[int, str]) -> ConceptBank:
-        """Return the bank with other names for some concepts (counted from 0)."""
-        return replace(self, names=tuple(names.get(i, old) for i, old in enumerate(self.names)))
+    def check(self, model: str, layer: str) -> None:
+        """Refuse another model or layer than the bank's; an unnamed model passes.
+
+        Raises:
+            BankError: both are named.
+        """
+        other_model = self.model and model and self.model != model
+        if not other_model and (not self.layer or self.layer == layer):
+            return
+        advice = f"give layer={self.layer!r}" if not other_model else "use the bank's own"
+        if other_model and self.layer == layer:
+            advice += f", or, if it is the same network, bank.renamed(model={model!r})"
+        raise BankError(
+            f"the bank is for layer {self.layer!r} of {self.model!r}, not for layer {layer!r} of "
+            f"{model!r}; {advice}"
+        )
+
+    def renamed(
+        self, names: dict[int, str] | None = None, *, model: str | None = None
+    ) -> ConceptBank:
+        """Return the bank with other names for some concepts (counted from 0), or for its model.
+
+        Raises:
+            UsageError: there is no such concept.
+        """
+        given = names or {}
+        self._known(given)
+        return replace(
+            self,
+            names=tuple(given.get(i, old) for i, old in enumerate(self.names)),
+            model=self.model if model is None else model,
+        )
+
+    def merged(self, concepts: Sequence[int], *, name: str | None = None) -> ConceptBank:
+        """Return the bank with several concepts made one, at the place of the first.
+
+        Its embedding at full presence is the mean of theirs, each weighted by the share that it
+        explains; its share is their sum.
+
+        Args:
+            concepts: two or more, counted from 0.
+            name: of the new one; None joins their names.
+
+        Raises:
+            UsageError: fewer than two, one twice, or there is no such concept.
+        """
+        chosen = list(concepts)
+        self._known(chosen)
+        if len(chosen) < 2 or len(set(chosen)) < len(chosen):
+            raise UsageError(f"merging takes two or more different concepts, not {chosen}")
+        shares = self.shares[chosen].to(self.components).clamp_min(0)
+        weights = shares / shares.sum() if bool(shares.sum() > 0) else torch.ones_like(shares)
+        mixture = weights / weights.sum() @ self.at_full_presence[chosen]
+        length = mixture.norm()
+        first, kept = chosen[0], [i for i in range(len(self)) if i not in chosen[1:]]
+        components, scale, shared = self.components.clone(), self.scale.clone(), self.shares.clone()
+        components[first] = mixture / length.clamp_min(1e-12)
+        scale[first], shared[first] = length, self.shares[chosen].sum()
+        joined = name or " + ".join(self.names[i] for i in chosen)
+        names = [joined if i == first else self.names[i] for i in kept]
+        return replace(
+            self,
+            components=components[kept],
+            scale=scale[kept],
+            shares=shared[kept],
+            names=tuple(names),
+            rgb=tuple(self.rgb[i] for i in kept),
+        )
+
+    def nearest(self, other: ConceptBank) -> Nearest:
+        """Return for each concept the most alike of another bank, by the cosine of embeddings.
+
+        Raises:
+            BankError: the other bank is for another model or layer: their channels do not compare.
+        """
+        other.check(self.model, self.layer)
+        ours, theirs = (
+            torch.nn.functional.normalize(bank.components.float().cpu(), dim=1)
+            for bank in (self, other)
+        )
+        if ours.shape[1] != theirs.shape[1]:
+            raise BankError(
+                f"banks of {ours.shape[1]} and {theirs.shape[1]} channels do not compare"
+            )
+        cosines = (ours @ theirs.T).clamp(-1, 1)
+        similarity, index = cosines.max(1)
+        return Nearest(index, similarity, cosines)
+
+    def _known(self, concepts: Sequence[int] | dict[int, str]) -> None:
+        for concept in concepts:
+            if not 0 <= concept < len(self):
+                raise UsageError(
+                    f"there is no concept {concept}: the bank has 0 to {len(self) - 1}"
+                )
 
     def save(self, path: str | Path) -> Path:
-        """Write the bank as safetensors, whole or not at all."""
+        """Write the bank as safetensors, whole or not at all; equal banks are equal bytes."""
         tensors = {
             "components": self.components.detach().cpu().contiguous(),
             "scale": self.scale.detach().cpu().contiguous(),
@@ -128,9 +246,10 @@ class ConceptBank:
             "signed": self.signed,
             "rest": self.rest,
             "names": self.names,
+            "rgb": self.rgb,
+            "versions": self.versions,
         }
-        # One entry of metadata: safetensors writes several in no fixed order, and the same bank
-        # is to have the same bytes.
+        # One entry, as safetensors does not keep the order of several.
         return write_file(path, save(tensors, {"concept_bank": json.dumps(about)}))
 
     @classmethod
@@ -142,10 +261,27 @@ class ConceptBank:
         """
         try:
             with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {}).get("concept_bank", "{}"))
-                if facts.pop("format", None) != FORMAT:
-                    raise BankError(f"{str(path)!r} is not a concept bank of this version")
+                text = (file.metadata() or {}).get("concept_bank", "{}")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise BankError(f"cannot read the concept bank {str(path)!r}: {error}") from None
-        return cls(**tensors, **{**facts, "names": tuple(facts["names"])})
+        try:
+            facts = json.loads(text)
+            if facts.pop("format", None) != FORMAT:
+                raise BankError(f"{str(path)!r} is not a concept bank of this version ({FORMAT})")
+            facts["names"] = tuple(facts["names"])
+            facts["rgb"] = tuple((int(r), int(g), int(b)) for r, g, b in facts["rgb"])
+            bank = cls(**tensors, **facts)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, BankError):
+                raise
+            raise BankError(f"the concept bank {str(path)!r} is damaged: {error}") from None
+        shapes = {len(bank.components), len(bank.scale), len(bank.shares)}
+        if bank.components.dim() != 2 or len(shapes) != 1:
+            raise BankError(f"the concept bank {str(path)!r} is damaged: shapes do not fit")
+        return bank
+
+
+def _versions() -> dict[str, str]:
+    return {"deep-feature-factorization": version("deep-feature-factorization"),
+            "torch": torch.__version__}  # fmt: skip

@@ -287,7 +287,7 @@ def test_the_module_of_tokens_and_of_a_bank():
     with pytest.raises(UsageError, match=r"expected coefficients \(m, 3, rows, cols\)"):
         alone(torch.zeros(1, 4, 4, 4))
     other = Tail(tail.model, "blocks.0", tail.inputs)
-    with pytest.raises(BankError, match=r"layer 'blocks.1'.* begins after 'blocks.0'"):
+    with pytest.raises(BankError, match=r"layer 'blocks.1' .*not for layer 'blocks.0'"):
         ConceptModule(other, result.bank)
 
 

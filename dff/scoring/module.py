@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.bank import ConceptBank
-from dff.errors import BankError, UsageError
+from dff.errors import UsageError
 from dff.scoring.tail import Tail
 
 __all__ = ["ConceptModule", "rebuild"]
@@ -58,11 +58,8 @@ class ConceptModule(nn.Module):
         item: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(bank, ConceptBank) and bank.layer and bank.layer != tail.layer:
-            raise BankError(
-                f"the bank is for layer {bank.layer!r} of {bank.model}, the rest of the model "
-                f"begins after {tail.layer!r}; use the layer it was made with"
-            )
+        if isinstance(bank, ConceptBank):
+            bank.check(bank.model, tail.layer)
         components = bank.components if isinstance(bank, ConceptBank) else bank
         self.tail = tail
         self.item = item
