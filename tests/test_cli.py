@@ -125,8 +125,10 @@ def test_layers_and_models(dff):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("one.jpg", "--concepts", "0"), 2, "from 1 on, not 0"),
+        (("one.jpg", "--concepts", "0"), 2, "from 1 on, auto, or a range LO:HI, not '0'"),
         (("one.jpg", "--concepts", "many"), 2, "not 'many'"),
+        (("one.jpg", "--concepts", "4:2"), 2, "not '4:2'"),
+        (("one.jpg", "--concepts", "2:9"), 2, "which allow 8 at most"),
         (("one.jpg", "--concepts", "9"), 2, "8 channels here: at most 8"),
         (("one.jpg", "--target", "cart"), 2, "no class 'cart'; did you mean 'cat'"),
         (("one.jpg", "--target", "4"), 2, "classes 0 to 3"),

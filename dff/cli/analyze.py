@@ -33,7 +33,7 @@ def analyze(
     layer: opt.Layer = None,
     device: opt.Device = None,
     concepts: Annotated[
-        str, typer.Option("--concepts", "-k", help="How many concepts to find.")
+        str, typer.Option("--concepts", "-k", help="How many concepts: N, auto, or LO:HI.")
     ] = "5",
     bank: Annotated[
         str | None, typer.Option(help="Explain in the concepts of this bank instead.")

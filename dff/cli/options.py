@@ -129,11 +129,16 @@ def numbers(option: str, text: str) -> list[float]:
 
 
 def parse_concepts(text: str) -> Any:
-    """Parse how many concepts: a whole number from 1 on."""
+    """Parse how many concepts: a whole number from 1 on, "auto", or a range LO:HI (inclusive)."""
+    if text == "auto":
+        return text
+    low, colon, high = text.partition(":")
     try:
-        count = int(text)
+        counts = range(int(low), int(high) + 1) if colon else range(int(low), int(low) + 1)
     except ValueError:
-        raise UsageError(f"--concepts takes a whole number from 1 on, not {text!r}") from None
-    if count < 1:
-        raise UsageError(f"--concepts takes a whole number from 1 on, not {count}")
-    return count
+        counts = range(0)
+    if not counts or counts.start < 1:
+        raise UsageError(
+            f"--concepts takes a whole number from 1 on, auto, or a range LO:HI, not {text!r}"
+        )
+    return counts if colon else counts.start

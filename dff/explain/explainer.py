@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
 from dff.bank import ConceptBank
-from dff.errors import BankError, DFFError, ModelError, UsageError
+from dff.errors import DFFError, ModelError, UsageError
 from dff.explain.explanation import Explanation
-from dff.explain.factorize import factorize
-from dff.explain.passes import Found, one_pass
+from dff.explain.factorize import Concepts, factorize, select, stacked
+from dff.explain.passes import Factorize, Found, one_pass
+from dff.explain.sweeps import Sweep
 from dff.heatmaps import Grid
 from dff.images import Picture, Preprocessing, Source, read_image
 from dff.layers import LayerInfo, Survey, grid_of, probe_input, survey
 from dff.layouts import Layout, Score
 from dff.models import LoadedModel, describe, load_model
 from dff.scoring import Tail
+from dff.selection import Selection
 
 __all__ = ["Explainer"]
 
@@ -83,7 +85,7 @@ class Explainer:
         self,
         images: Source | Tensor | Picture | Iterable[Source | Picture],
         *,
-        concepts: int = DEFAULT_CONCEPTS,
+        concepts: Concepts = DEFAULT_CONCEPTS,
         bank: ConceptBank | None = None,
         cam: bool = True,
     ) -> Explanation:
@@ -93,7 +95,8 @@ class Explainer:
             images: a path, http(s) URL, bytes, Pillow image, uint8 or [0, 1] array (height,
                 width, 3), or a list of them; or a tensor (3, h, w) or (n, 3, h, w) that is
                 normalised already.
-            concepts: how many to find, from 1 to the number of cells and of channels.
+            concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
+                a range, lets their stability choose (:func:`dff.selection.choose_components`).
             bank: explain in these concepts instead of finding new ones.
             cam: keep what Grad-CAM needs (the activations after the layer stay in memory).
 
@@ -102,50 +105,79 @@ class Explainer:
             UsageError: a number of concepts that cannot be.
             FactorizationError: activations with NaN, or all zero.
         """
+        if (isinstance(concepts, (int, np.integer)) and concepts < 1) or isinstance(
+            concepts, float
+        ):
+            raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
+        if bank is not None:
+            bank.check(self.name, self.layer)
+
+        def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
+            if bank is not None:
+                return bank, bank.encode(rows)
+            return factorize(rows, concepts, model=self.name, layer=self.layer)
+
+        return self._explain(images, fit, cam)
+
+    def sweep(
+        self,
+        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        *,
+        concepts: str | range = "auto",
+    ) -> Sweep:
+        """Explain photos in few and in many concepts, in one pass, and say how many there are.
+
+        Args:
+            images: as in a call.
+            concepts: the numbers to try; "auto" is 2 to 12, as far as the activations allow.
+
+        Raises:
+            UsageError: more concepts than halves of the activations can show.
+        """
+        found: list[Selection] = []
+
+        def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
+            found.append(select(rows, concepts, layer=self.layer))
+            return stacked(found[-1], rows, model=self.name, layer=self.layer)
+
+        explanation = self._explain(images, fit, True)
+        return Sweep.split(explanation, found[-1])
+
+    def _explain(
+        self,
+        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        fit: Factorize,
+        cam: bool,
+    ) -> Explanation:
+        """Read the images, and run the pass; squash photos where the model takes squares only."""
         if isinstance(images, Tensor):
-            return self._explain(*_from_tensor(images, self.preprocessing), concepts, bank, cam)
+            return self._pass(*_from_tensor(images, self.preprocessing), fit, cam)
         pictures = [one if isinstance(one, Picture) else read_image(one) for one in _each(images)]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
-            return self._explain(pictures, self._tensors(pictures), concepts, bank, cam)
+            return self._pass(pictures, self._tensors(pictures), fit, cam)
         except ModelError:
             square = self.preprocessing.size, self.preprocessing.size
             if all(tuple(x.shape[1:]) == square for x in self._tensors(pictures)):
                 raise
         # The model takes nothing but squares (its positions are fixed): squash from now on.
         self.preprocessing = replace(self.preprocessing, fixed=True)
-        return self._explain(pictures, self._tensors(pictures), concepts, bank, cam)
+        return self._pass(pictures, self._tensors(pictures), fit, cam)
 
     def _tensors(self, pictures: Sequence[Picture]) -> list[Tensor]:
         return [self.preprocessing.to_tensor(picture) for picture in pictures]
 
-    def _explain(
-        self,
-        pictures: Sequence[Picture],
-        tensors: Sequence[Tensor],
-        concepts: int,
-        bank: ConceptBank | None,
-        cam: bool,
+    def _pass(
+        self, pictures: Sequence[Picture], tensors: Sequence[Tensor], fit: Factorize, cam: bool
     ) -> Explanation:
-        if not isinstance(concepts, (int, np.integer)) or concepts < 1:
-            raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
-        if bank is not None and bank.layer != self.layer:
-            raise BankError(
-                f"the bank is for layer {bank.layer!r} of {bank.model}, not for {self.layer!r} of "
-                f"{self.name}; give layer={bank.layer!r}"
-            )
-
-        def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
-            return factorize(rows, int(concepts), model=self.name, layer=self.layer)
-
         batches = _batches(tensors)
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
         found = one_pass(
             self.model,
             self.layer,
             groups,
-            fit if bank is None else lambda rows: (bank, bank.encode(rows)),
+            fit,
             layout=self.layout,
             score=self.score,
             grad=cam,

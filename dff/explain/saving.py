@@ -19,7 +19,15 @@ from dff.files import make_folder, write_file
 if TYPE_CHECKING:
     from dff.explain.explanation import Explanation
 
-__all__ = ["FORMATS", "as_dict", "check_formats", "save"]
+__all__ = [
+    "FORMATS",
+    "as_dict",
+    "check_formats",
+    "file_names",
+    "json_text",
+    "png_bytes",
+    "save",
+]
 
 FORMATS = ("png", "json", "arrays")
 
@@ -67,12 +75,12 @@ def save(
     if "png" in wanted:
         for index, name in enumerate(file_names(explanation)):
             concepts = explanation.overlay(index, top_k=top_k)
-            paths.append(write_file(out / f"{name}_concepts.png", _png(concepts)))
+            paths.append(write_file(out / f"{name}_concepts.png", png_bytes(concepts)))
             panel = explanation.panel(index, top_k=top_k, target=target)
-            paths.append(write_file(out / f"{name}_panel.png", _png(panel)))
+            paths.append(write_file(out / f"{name}_panel.png", png_bytes(panel)))
     if "json" in wanted:
-        text = json.dumps(as_dict(explanation, top_k=top_k), indent=2, ensure_ascii=False)
-        paths.append(write_file(out / "explanation.json", text + "\n"))
+        text = json_text(as_dict(explanation, top_k=top_k))
+        paths.append(write_file(out / "explanation.json", text))
     if "arrays" in wanted:
         paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(explanation))))
         paths.append(explanation.bank.save(out / "bank.safetensors"))
@@ -160,7 +168,13 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     return {key: tensor.detach().cpu().contiguous() for key, tensor in arrays.items()}
 
 
-def _png(image: Image.Image) -> bytes:
+def json_text(value: Any) -> str:
+    """Return a value as JSON, as it is written to files."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()

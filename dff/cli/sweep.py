@@ -1,0 +1,73 @@
+"""``dff sweep``: how many concepts are there?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, progress, say, settings, working
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
+        ),
+    ],
+    model: opt.Model = "resnet50",
+    weights: opt.Weights = None,
+    labels: opt.Labels = None,
+    num_classes: opt.NumClasses = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    size: opt.Size = None,
+    layer: opt.Layer = None,
+    device: opt.Device = None,
+    concepts: Annotated[
+        str, typer.Option("--concepts", "-k", help="The numbers to try: LO:HI, or auto.")
+    ] = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+    ] = Path("dff-out"),
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Find how many concepts photos have: the curve, the overlays, and the concept tree."""
+    settings.quiet = quiet or json
+    counts = opt.parse_concepts(concepts)
+    if isinstance(counts, int):
+        counts = range(counts, counts + 1)
+    chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
+    from dff.files import make_folder
+    from dff.images import read_image
+
+    pictures = [read_image(image) for image in progress(images, "reading")]
+    make_folder(out)
+    with working(f"loading {model}"):
+        explainer = chosen.explainer()
+    with working("sweeping"):
+        found = explainer.sweep(pictures, concepts=counts)
+        paths = [str(path) for path in found.save(out)]
+    report = {**found.as_dict(), "paths": paths}
+    if json:
+        print_json(report)
+        return
+    print_table(
+        ["", ">concepts", ">explained", ">stability"],
+        [
+            ("*" if k == found.selection.chosen else "", k, f"{explained:.3f}", f"{stability:.3f}")
+            for k, explained, stability in zip(
+                report["counts"], report["explained"], report["stability"], strict=True
+            )
+        ],
+    )
+    say(found.selection.reason)
+    say()
+    for path in paths:
+        say(path)
