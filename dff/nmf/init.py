@@ -45,7 +45,7 @@ def spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectr
     columns = a.shape[1]
     generator = torch.Generator().manual_seed(seed)
     width = min(rank + OVERSAMPLING, columns)
-    basis = torch.randn(columns, width, generator=generator, dtype=torch.float64).to(a.device, kind)
+    basis = torch.randn(columns, width, generator=generator).to(a.device, kind)
     for _ in range(POWER):
         image = a @ basis.to(a.dtype)
         basis, _ = torch.linalg.qr(total((a.T @ image).to(kind)))

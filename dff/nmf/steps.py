@@ -30,7 +30,7 @@ __all__ = [
     "sweep",
 ]
 
-SWEEPS = 4  # of the components for each look at A: k x c numbers, next to nothing
+SWEEPS = 2  # of the components for each look at A: k x c numbers, next to nothing
 
 
 @dataclass(frozen=True)
