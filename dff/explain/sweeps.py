@@ -20,7 +20,7 @@ from dff.selection import Selection
 
 __all__ = ["Sweep"]
 
-THUMBNAIL = 96
+THUMBNAIL, PALE = 96, 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +135,11 @@ class Sweep:
 
 
 def _thumbnails(one: Explanation, index: int) -> Sequence[np.ndarray]:
-    """Return for each concept the small photo, bright where the concept is, dark elsewhere."""
+    """Return for each concept the small photo, clear where the concept is, pale elsewhere."""
     pixels = one.pictures[index].pixels
     scale = 2 * THUMBNAIL / max(pixels.shape[:2])
     size = [max(1, round(side * scale)) for side in pixels.shape[:2]]
     small = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
     maps = one.heatmaps(index, (size[0], size[1]))
-    return [(small * (0.25 + 0.75 * m[..., None])).astype(np.uint8) for m in maps]
+    clear = [0.2 + 0.8 * np.clip(1.5 * m[..., None], 0, 1) for m in maps]
+    return [(small * one + PALE * (1 - one)).astype(np.uint8) for one in clear]
