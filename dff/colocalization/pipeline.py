@@ -137,8 +137,8 @@ def colocalize(
     room = parse_memory(memory)
     ranks = start()
     folder = RunFolder(out)
+    _apart(dataset, folder.path)
     images = open_dataset(dataset, skip=folder.path)
-    _apart(images, folder.path)
     explainer = (
         model if isinstance(model, Explainer) else Explainer(model, layer=layer, device=device)
     )
@@ -167,8 +167,10 @@ def colocalize(
     return Run(out)
 
 
-def _apart(dataset: Dataset, out: Path) -> None:
-    if os.path.realpath(dataset.root) == os.path.realpath(out):
+def _apart(dataset: Any, out: Path) -> None:
+    if isinstance(dataset, (str, os.PathLike)) and os.path.realpath(dataset) == os.path.realpath(
+        out
+    ):
         raise UsageError(f"--out {str(out)!r} is the dataset itself; choose another folder")
 
 

@@ -6,6 +6,7 @@ processes, and on few cores they leave the model its share.
 
 from __future__ import annotations
 
+import io
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -84,12 +85,10 @@ def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> S
     """Read one image; whatever is wrong with it becomes its error."""
     try:
         source = dataset.source(index)
-        if isinstance(source, (str, os.PathLike)):
+        if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
             with open(source, "rb") as file:
                 quick = _quick(file, preprocessing)
         elif isinstance(source, bytes):
-            import io
-
             quick = _quick(io.BytesIO(source), preprocessing)
         else:
             quick = None

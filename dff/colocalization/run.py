@@ -125,18 +125,9 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what was being written when an earlier process was killed."""
-        for folder in (
-            self.path,
-            self.work,
-            self.work / "rows",
-            self.work / "parts",
-            self.path / "maps",
-            self.path / "exemplars",
-        ):
-            if folder.is_dir():
-                for left in folder.glob(".*.*"):
-                    if left.is_file():
-                        left.unlink(missing_ok=True)
+        for left in self.path.rglob(".*.*"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
     def save(self) -> None:
         """Write run.json."""

@@ -1,0 +1,65 @@
+"""A small dataset, a toy model and a way to compare runs, for the tests of co-localization."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dff.colocalization import opened, plan
+from dff.explain import Explainer
+from dff.images import Preprocessing
+from tests.toys import ConvNet, seeded
+
+SMALL_CHUNK = 6
+
+
+def small_chunks(monkeypatch=None) -> None:
+    """Make shards of a few images, so that a small dataset has several."""
+    for module in (plan, opened):
+        if monkeypatch is None:
+            module.CHUNK = SMALL_CHUNK
+        else:
+            monkeypatch.setattr(module, "CHUNK", SMALL_CHUNK)
+
+
+def toy(**options) -> Explainer:
+    """A seeded network of 12 channels on a grid of 8 x 8."""
+    return Explainer(
+        seeded(ConvNet, **options),
+        layer="layer4",
+        preprocessing=Preprocessing(size=32, mean=0.5, std=0.25),
+        class_names=["a", "b", "c", "d", "e"],
+    )
+
+
+def photos(folder: Path, count: int = 20, *, size=(40, 56), classes=("left", "right")) -> Path:
+    """Write photos with a bright blob, in a subfolder for each class: left or right."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        label = classes[i % len(classes)]
+        place = folder / label
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 60, (*size, 3)).astype(np.uint8)
+        top = int(rng.integers(4, size[0] - 20))
+        left = 4 if i % len(classes) == 0 else size[1] - 24
+        pixels[top : top + 16, left : left + 18] = (250, 180 - 60 * (i % 2), 40 + 100 * (i % 2))
+        Image.fromarray(pixels).save(place / f"{i:03d}.png")
+    return folder
+
+
+def digest(run: Path) -> dict[str, str]:
+    """Return a digest of every file of a run; of run.json, all but the timings."""
+    found = {}
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            data = path.read_bytes()
+            if path.name == "run.json":
+                state = json.loads(data)
+                state.pop("timings")
+                data = json.dumps(state, sort_keys=True).encode()
+            found[str(path.relative_to(run))] = hashlib.sha256(data).hexdigest()
+    return found
