@@ -51,7 +51,7 @@ def test_planted_factors_are_recovered():
     assert (model.components_ >= 0).all()
 
 
-@pytest.mark.parametrize("k", [2, 5, 9])
+@pytest.mark.parametrize("k", [2, 5, 7])
 def test_loss_is_within_a_thousandth_of_scikit_learn(k):
     a, _ = planted(rows=500, columns=80, k=7, noise=0.5, seed=k)
     with warnings.catch_warnings():

@@ -32,7 +32,7 @@ def test_planted_numbers_are_found():
 
 
 def test_sweep_holds_what_a_plot_needs():
-    k, a = planted(3)
+    k, a = planted(9)
     sweep = choose_components(torch.from_numpy(a), range(2, 9), splits=2)
     assert sweep.counts == tuple(range(2, 9))
     assert sweep.chosen == k
