@@ -21,9 +21,10 @@ from dff.colocalization import colocalize
 from tests.colocalized import digest, small_chunks, toy
 
 
-def attempt(data: Path, out: Path, options: dict, *, at: int | None = None,
-            after: float | None = None) -> bool:
-    """Run in a fork, killed at its `at`-th rename or after some seconds; return whether it ended."""
+def attempt(
+    data: Path, out: Path, options: dict, *, at: int | None = None, after: float | None = None
+) -> bool:
+    """Run in a fork, killed at a rename or after some seconds; return whether it ended."""
     child = os.fork()
     if child == 0:
         if at is not None:

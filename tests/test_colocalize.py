@@ -194,8 +194,10 @@ def test_plans_are_uniform_and_within_memory():
     assert plan(1000, 49, 64, memory=4 * 64 * 49_000, seed=3).exact
 
 
-@pytest.mark.parametrize(("text", "value"), [("4G", 2**32), ("500 MB", 500 * 2**20), (17, 17),
-                                             ("1.5GiB", 3 * 2**29), ("2000", 2000)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("4G", 2**32), ("500 MB", 500 * 2**20), (17, 17), ("1.5GiB", 3 * 2**29), ("2000", 2000)],
+)
 def test_memory_sizes(text, value):
     assert parse_memory(text) == value
 
@@ -295,8 +297,9 @@ def test_options_that_cannot_be(options, message, folder, explainer, tmp_path):
 
 def test_refined_and_whole_masks(folder, explainer, tmp_path):
     refined = colocalize(folder, tmp_path / "a", model=explainer, concepts=2, refine=True)
-    whole = colocalize(folder, tmp_path / "b", model=explainer, concepts=2, components="all",
-                       threshold=0.4)
+    whole = colocalize(
+        folder, tmp_path / "b", model=explainer, concepts=2, components="all", threshold=0.4
+    )
     for one in (refined, whole):
         coco = json.loads((one.path / "coco.json").read_text())
         assert coco["annotations"]
@@ -315,5 +318,3 @@ def test_signed_activations_are_semi_factorized(folder, tmp_path):
 def test_python_names():
     assert dff.colocalize is colocalize
     assert dff.Run is Run
-
-

@@ -112,7 +112,7 @@ def test_tar_shards_give_the_same_as_their_files(tmp_path, explainer):
     assert images["label"][:3] == [p[:4] for p in paths[:3]]
     assert run.dataset().source(7) == (data / paths[7]).read_bytes()
     assert len(open_dataset(tmp_path / "shard-001.tar")) == 6
-    with pytest.raises(UsageError, match="there is no shard .*002.tar"):
+    with pytest.raises(UsageError, match=r"there is no shard .*002\.tar"):
         open_dataset(str(tmp_path / "shard-{000..002}.tar"))
     (tmp_path / "shard-002.tar").write_bytes(b"no tar file")
     with pytest.raises(UsageError, match="uncompressed tar file"):

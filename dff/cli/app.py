@@ -17,6 +17,7 @@ from dff.cli.colocalize import colocalize
 from dff.cli.console import fail, settings
 from dff.cli.demo import demo
 from dff.cli.inspect import layers, models
+from dff.cli.runs import evaluate, find, name
 from dff.cli.sweep import sweep
 from dff.errors import DFFError
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, sweep, colocalize, layers, models, demo):
+for command in (analyze, sweep, colocalize, evaluate, find, name, layers, models, demo):
     app.command()(command)
 
 

@@ -1,0 +1,92 @@
+"""``dff evaluate``, ``dff find``, ``dff name``: what is done with a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dff.cli import options as opt
+from dff.cli.console import print_json, print_table, say, settings, working
+
+__all__ = ["evaluate", "find", "name"]
+
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+
+
+def evaluate(
+    run: RunPath,
+    annotations: Annotated[Path, typer.Option(help="COCO JSON, or a folder of Pascal VOC's XML.")],
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure how well a run's concepts locate annotated classes."""
+    settings.quiet = quiet or json
+    from dff.colocalization.evaluate import evaluate as measure
+
+    with working("measuring"):
+        result = measure(run, annotations)
+    if json:
+        print_json(result.as_dict())
+        return
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1%}"
+
+    print_table(
+        ["class", ">images", "concept", ">CorLoc", ">mask IoU", ">pooled IoU"],
+        [
+            (one.name, one.images, one.concept_name, shown(one.corloc), shown(one.mask_iou),
+             shown(one.pooled_iou))
+            for one in result.classes
+        ],
+        title=f"{result.images} annotated images",
+    )  # fmt: skip
+    say(
+        f"mean: CorLoc {shown(result.corloc)}, mask IoU {shown(result.mask_iou)}, "
+        f"pooled IoU {shown(result.pooled_iou)}"
+    )
+
+
+def find(
+    run: RunPath,
+    concept: Annotated[str, typer.Option("--concept", "-c", help="Its number or its name.")],
+    top: Annotated[int, typer.Option(min=1, help="How many images.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="PNG. Default: RUN/find-CONCEPT.png.")
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write a contact sheet of the images that show a concept best."""
+    settings.quiet = quiet or json
+    from dff.colocalization import Run
+    from dff.colocalization.using import find as show
+
+    opened = Run(run)
+    path = out or opened.path / f"find-{opened.concept(concept) + 1}.png"
+    found = show(opened, concept, path, top=top)
+    if json:
+        print_json({"sheet": str(path), "images": found})
+        return
+    for row in found:
+        say(f"{row['strength']:.2f}  {row['path']}")
+    say(str(path))
+
+
+def name(
+    run: RunPath,
+    concept: Annotated[str, typer.Argument(help="Its number or its name.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="The new name.", show_default=False)],
+    quiet: opt.Quiet = False,
+) -> None:
+    """Name a concept of a run; the name then appears everywhere."""
+    settings.quiet = quiet
+    from dff.colocalization import Run
+    from dff.colocalization.using import rename
+
+    opened = Run(run)
+    before = opened.bank.names[opened.concept(concept)]
+    rename(opened, concept, text)
+    say(f"{before} is now {text}")

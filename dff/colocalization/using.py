@@ -1,0 +1,116 @@
+"""What is done with a finished run: show a concept's images, and name concepts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO
+
+import pyarrow.parquet as pq
+
+from dff.colocalization.exemplars import (
+    best_instances,
+    crops,
+    entry,
+    png,
+    wanted_masks,
+    write_exemplars,
+)
+from dff.colocalization.opened import Run
+from dff.colocalization.tables import categories
+from dff.errors import RunError, UsageError
+from dff.files import write_file
+from dff.rendering import contact_sheet
+
+__all__ = ["find", "rename"]
+
+ACROSS = 10  # crops in one row of a sheet
+
+
+def find(
+    run: Run, concept: str | int, out: str | Path, *, top: int = 20
+) -> list[dict[str, object]]:
+    """Write a contact sheet of the images that show a concept best; return them, best first.
+
+    Args:
+        run: a finished run.
+        concept: its number from 1, or its name.
+        out: the PNG to write.
+        top: how many images.
+
+    Raises:
+        UsageError: no such concept, or `top` below 1.
+        RunError: the concept is in no image, or the images are gone.
+    """
+    if top < 1:
+        raise UsageError(f"top is 1 or more, not {top}")
+    k = run.concept(concept)
+    best = best_instances(run.folder, k + 1, top)
+    masks = wanted_masks(run.folder, {(one.image, k + 1) for one in best})
+    shown = crops(run.dataset(), best, run.bank.colors[k], k + 1, masks, top)
+    if not shown:
+        raise RunError(
+            f"no image with {run.bank.names[k]!r} can be shown: none has it, or they "
+            "are gone from where they were"
+        )
+    facts = run.table("concepts").to_pylist()[k]
+    first = entry(run.bank, k, facts)
+    rows = []
+    for start in range(0, len(shown), ACROSS):
+        rows.append((first, [marked for _, marked in shown[start : start + ACROSS]]))
+        first = type(first)(color=(255, 255, 255), title="")
+    write_file(out, png(contact_sheet(rows, tile=144)))
+    paths = run.table("images")["path"]
+    return [
+        {"image": one.image, "path": paths[one.image].as_py(), "strength": one.strength,
+         "box": list(one.box)}
+        for one in best[:top]
+    ]  # fmt: skip
+
+
+def rename(run: Run, concept: str | int, name: str) -> Run:
+    """Give a concept a name, which then appears everywhere; return the run as it is now.
+
+    Raises:
+        UsageError: no such concept, or a name that is empty, a number, or taken.
+        RunError: another process is at work in the run.
+    """
+    k = run.concept(concept)
+    name = " ".join(name.split())
+    others = [one.lower() for i, one in enumerate(run.bank.names) if i != k]
+    if not name or name.isdigit() or name.lower() in others:
+        raise UsageError(f"a name is not empty, no number, and not another concept's: {name!r}")
+    with run.folder.locked():
+        bank = run.bank.renamed({k: name})
+        bank.save(run.path / "bank.safetensors")
+        table = run.table("concepts")
+        position = table.schema.get_field_index("name")
+        table = table.set_column(position, table.schema.field("name"), [list(bank.names)])
+        write_file(run.path / "concepts.parquet", lambda file: pq.write_table(table, file))
+        _rename_categories(run.path / "coco.json", categories(bank))
+        try:
+            dataset = run.dataset()
+        except RunError:
+            return Run(run.path)  # the sheet cannot be drawn again
+        wanted = {
+            (one.image, i + 1)
+            for i in range(len(bank))
+            for one in best_instances(run.folder, i + 1, 8)
+        }
+        write_exemplars(run.folder, dataset, bank, wanted_masks(run.folder, wanted))
+    return Run(run.path)
+
+
+def _rename_categories(path: Path, line: str) -> None:
+    """Replace the second line of coco.json, which holds its categories."""
+
+    def write(file: IO[bytes]) -> None:
+        with path.open("rb") as old:
+            file.write(old.readline())
+            before = old.readline()
+            assert json.loads(b"{" + before.strip().rstrip(b",") + b"}")
+            file.write(f'"categories": {line},\n'.encode())
+            while block := old.read(1 << 20):
+                file.write(block)
+
+    write_file(path, write)
