@@ -111,11 +111,10 @@ def _concept_masks(shared: Explanation) -> np.ndarray:
 
     masks = []
     for i, picture in enumerate(shared.pictures):
-        grid = shared.grids[i]
-        radius = round(1.75 * max(grid.stride) * picture.height / grid.height)
+        radius = round(max(picture.height, picture.width) / 9)  # about a receptive field
         maps = refine(shared.heatmaps(i), picture.pixels, radius=radius)
         peaks = maps.max((1, 2), keepdims=True)
-        masks.append((maps > 0.45 * peaks) & (peaks > 0.2))
+        masks.append((maps > 0.45 * peaks) & (peaks > 0.1))
     return np.stack(masks)
 
 
