@@ -13,8 +13,7 @@ from dff import scoring
 from dff.errors import UsageError, closest
 from dff.heatmaps import presence, upsample
 from dff.labels import class_name
-from dff.scoring import ConceptModule, Contributions, rebuild
-from dff.scoring.contributions import Forward
+from dff.scoring import ConceptModule, Contributions, Forward, rebuild
 
 if TYPE_CHECKING:
     from dff.explain.explanation import Explanation, Target

@@ -24,6 +24,7 @@ from dff.scoring import ConceptModule, Contributions, Tail
 from gradcam import grad_cam
 
 if TYPE_CHECKING:
+    from dff.explain.checks import Check
     from dff.explain.evidence import Evidence
 
 __all__ = ["ClassScore", "Explanation"]
@@ -233,6 +234,25 @@ class Explanation:
         from dff.explain.evidence import evidence
 
         return evidence(self, kind, target, index, versus=versus)
+
+    def check(self, target: Target | None = None, index: int = 0, *, seed: int = 0) -> Check:
+        """Measure how faithful a photo's concepts are to the model.
+
+        Insertion and deletion curves of concepts and pixels, the agreement of the model on W·H
+        and on A, and whether the concepts of a randomised model differ.
+
+        Args:
+            target: class index or name; None is the photo's likeliest class.
+            index: which photo.
+            seed: of random orders and of the randomised model.
+
+        Raises:
+            UsageError: no such class.
+            LayerError: the layer's grid has no say in the output.
+        """
+        from dff.explain.checks import check
+
+        return check(self, target, index, seed=seed)
 
     def concept_module(self, index: int = 0) -> ConceptModule:
         """Return the model as seen from a photo's concepts: coefficients in, logits out.

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dff.scoring.contributions import Contributions, contributions
+from dff.scoring.contributions import Contributions, Forward, contributions
 from dff.scoring.evidence import ablation, blur_ablation, gradient_times_coefficient, sobol
 from dff.scoring.module import ConceptModule, rebuild
 from dff.scoring.tail import Tail, run_scored
@@ -17,6 +17,7 @@ from dff.scoring.tail import Tail, run_scored
 __all__ = [
     "ConceptModule",
     "Contributions",
+    "Forward",
     "Tail",
     "ablation",
     "blur_ablation",

@@ -1,0 +1,223 @@
+"""Is what the concepts say true of the model? Curves, agreement, randomisation.
+
+- :func:`concept_curve`: the class's score as concepts are taken out, or put in, one by one.
+- :func:`pixel_curve`: the same with the pixels of a heatmap.
+- :func:`agreement`: the model on A against the model on W·H.
+- :func:`randomized`, :func:`similarity`: whether the concepts of a randomised model differ.
+
+Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channels).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from dff.errors import UsageError
+
+__all__ = [
+    "Agreement",
+    "Curve",
+    "agreement",
+    "concept_curve",
+    "pixel_curve",
+    "randomized",
+    "similarity",
+]
+
+Forward = Callable[[Tensor], Tensor]
+MODES = ("deletion", "insertion")
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A class's probability against the share of concepts or pixels taken out (or put in).
+
+    Attributes:
+        shares: (n,) from 0 to 1.
+        values: (n,) in [0, 1].
+    """
+
+    shares: np.ndarray
+    values: np.ndarray
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve, in [0, 1]: small is good for deletion, large for insertion."""
+        steps = np.diff(self.shares)
+        return float((steps * (self.values[1:] + self.values[:-1]) / 2).sum())
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much of what the model says is left when it sees W·H instead of A.
+
+    Attributes:
+        correlation: Pearson, of the classes' logits, mean over the images; in [-1, 1].
+        top1: share of the images with the same likeliest class.
+    """
+
+    correlation: float
+    top1: float
+
+
+def concept_curve(
+    forward: Forward,
+    coefficients: Tensor,
+    order: Sequence[int],
+    target: int,
+    *,
+    mode: str = "deletion",
+) -> Curve:
+    """Take concepts out of an image (or put them in), in an order, and watch a class.
+
+    Args:
+        forward: from coefficients (m, k, rows, cols) to logits (m, classes).
+        coefficients: W (k, rows, cols) of the image.
+        order: all k concepts, the most important first.
+        target: class index.
+        mode: "deletion" begins with the image and ends without concepts; "insertion" the other
+            way round.
+
+    Raises:
+        UsageError: an order that is none, or another mode.
+    """
+    _check_mode(mode)
+    if sorted(order) != list(range(len(coefficients))):
+        raise UsageError(f"expected all {len(coefficients)} concepts in some order, got {order}")
+    count = len(coefficients)
+    rank = torch.empty(count, dtype=torch.long)
+    rank[list(order)] = torch.arange(count)
+    touched = rank[None] < torch.arange(count + 1)[:, None]  # (steps, k)
+    kept = touched if mode == "insertion" else ~touched
+    with torch.no_grad():
+        masks = kept.to(coefficients)[:, :, None, None]
+        values = _probability(forward(masks * coefficients), target)
+    return Curve(np.linspace(0, 1, count + 1), values)
+
+
+def pixel_curve(
+    score: Forward,
+    image: Tensor,
+    heatmap: np.ndarray,
+    target: int,
+    *,
+    mode: str = "deletion",
+    steps: int = 20,
+    batch: int = 32,
+) -> Curve:
+    """Take the pixels of an image away (or put them back), the hottest first, and watch a class.
+
+    RISE's curves (Petsiuk et al. 2018, section 4): deleted pixels become grey (0 after
+    normalisation); insertion begins with the blurred image.
+
+    Args:
+        score: from images (m, 3, height, width) to logits (m, classes).
+        image: (3, height, width), normalised.
+        heatmap: (height, width).
+        target: class index.
+        mode: "deletion" or "insertion".
+        steps: points of the curve, less one.
+        batch: images at a time.
+
+    Raises:
+        UsageError: a heatmap of another size, or another mode.
+    """
+    _check_mode(mode)
+    height, width = image.shape[1:]
+    if heatmap.shape != (height, width):
+        raise UsageError(f"expected a heatmap {height} x {width}, got {heatmap.shape}")
+    order = torch.from_numpy(np.argsort(-heatmap.ravel(), kind="stable").copy())
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    shares = np.linspace(0, 1, steps + 1)
+    other = torch.zeros_like(image) if mode == "deletion" else _blurred(image)
+    first, last = (image, other) if mode == "deletion" else (other, image)
+    values = []
+    with torch.no_grad():
+        for part in np.array_split(shares, -(-len(shares) // batch)):
+            limits = torch.from_numpy(part * len(order))
+            changed = (rank[None] < limits[:, None]).reshape(-1, 1, height, width).to(image.device)
+            values.append(_probability(score(torch.where(changed, last, first)), target))
+    return Curve(shares, np.concatenate(values))
+
+
+def agreement(logits: Tensor, rebuilt: Tensor) -> Agreement:
+    """Compare logits (n, classes) of the model on A with those on W·H.
+
+    Raises:
+        UsageError: the shapes differ.
+    """
+    if logits.shape != rebuilt.shape or logits.dim() != 2:
+        raise UsageError(
+            f"expected two tensors (images, classes), got {tuple(logits.shape)} and "
+            f"{tuple(rebuilt.shape)}"
+        )
+    a, b = logits.double(), rebuilt.double()
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    norm = (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-300)
+    same = (logits.argmax(1) == rebuilt.argmax(1)).double()
+    return Agreement(float(((a * b).sum(1) / norm).mean()), float(same.mean()))
+
+
+def randomized(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Return a copy of a model whose weight matrices and kernels are shuffled within themselves.
+
+    Nothing that it learnt is left, but the size of its activations is (Adebayo et al. 2018 draw
+    new weights; shuffling keeps their distribution). The model itself is not touched.
+    """
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            if parameter.dim() >= 2:
+                shuffled = torch.randperm(parameter.numel(), generator=generator)
+                flat = parameter.flatten()[shuffled.to(parameter.device)]
+                parameter.copy_(flat.view(parameter.shape))
+    return other
+
+
+def similarity(maps: np.ndarray, others: np.ndarray) -> float:
+    """Return the mean correlation of concept maps (k, ...) with their best partners in others.
+
+    Concepts are matched one to one so that the mean is the largest; 1 for the same maps in any
+    order. A constant map correlates with nothing (0).
+
+    Raises:
+        UsageError: maps of different sizes.
+    """
+    if maps.shape[1:] != others.shape[1:]:
+        raise UsageError(f"maps of {maps.shape[1:]} and {others.shape[1:]} do not compare")
+    first, second = (_standardized(m.reshape(len(m), -1)) for m in (maps, others))
+    correlation = first @ second.T
+    rows, cols = linear_sum_assignment(-correlation)
+    return float(correlation[rows, cols].mean())
+
+
+def _standardized(rows: np.ndarray) -> np.ndarray:
+    rows = rows.astype(np.float64) - rows.mean(1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """Blur until nothing can be recognised: a standard deviation of 1/16 of the short side."""
+    side = min(image.shape[1:])
+    sigma = max(side / 16, 0.1)
+    width = 2 * min(round(3 * sigma), side - 1) + 1
+    return gaussian_blur(image, [width, width], [sigma, sigma])
+
+
+def _probability(logits: Tensor, target: int) -> np.ndarray:
+    return logits.float().softmax(1)[:, target].cpu().double().numpy()
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise UsageError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
