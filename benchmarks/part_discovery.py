@@ -26,7 +26,7 @@ Methods
 -------
 - ours: NMF; full presence over the set; placed where the cells of the grid lie; fitted to the
   picture's edges (``dff.refinement``); above 0.45 of its peak in the image, if it is
-  present there at all (peak above 0.2).
+  present there at all (peak above 0.1).
 - grad-cam dff: pytorch-grad-cam's factorization and its scaling (each map by its own range).
 - k-means: scikit-learn's, on the cells' activations; a map is how near a pixel is to the cluster.
 - PCA: scikit-learn's; the side of each component that has the longer tail.
@@ -208,7 +208,7 @@ def collect(count: int, layer: str) -> Set:
 
 def score(sets: list[Set], method: str, k: int) -> dict[str, float]:
     """Return the figures of a method: means over sets, of the best rule for peers."""
-    rules = RULES if method != "ours" else {"ours": lambda maps: near_peak(maps, 0.45, 0.2)}
+    rules = RULES if method != "ours" else {"ours": lambda maps: near_peak(maps, 0.45, 0.1)}
     function = PEERS.get(method, ours)
     found: dict[str, list[tuple[float, float]]] = {rule: [] for rule in rules}
     for data in sets:
