@@ -20,15 +20,13 @@ from dff.nmf import NMF, SemiNMF
 
 __all__ = ["fit_bank", "load_rows"]
 
+START_ROWS = 8192  # the start is fitted on so many rows at least
+START_ROWS_PER_CONCEPT = 512
+
 
 def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
     """Return the rows (n, channels) float32 of chunks, in one piece of memory."""
-    count = 0
-    for path in paths:
-        with safe_open(path, "pt") as file:
-            if "rows" in file.keys():  # noqa: SIM118
-                shape = file.get_slice("rows").get_shape()
-                count += shape[0] * shape[1]
+    count = sum(rows for _, rows in _counts(paths))
     rows, at = torch.empty(count, channels), 0
     for path in paths:
         with safe_open(path, "pt") as file:
@@ -54,14 +52,16 @@ def fit_bank(
         UsageError: more concepts than the rows can hold.
         FactorizationError: no rows, or nothing but zeros.
     """
-    rows = load_rows(paths, network.channels)
+    rows = load_rows(paths, network.channels).to(network.device)
     low, high = (float(v) for v in rows.aminmax()) if len(rows) else (0.0, 0.0)
     reports = ranks.gather((len(rows), low, high))
     total = sum(count for count, _, _ in reports)
     signed = min(low for _, low, _ in reports) < 0
     _check(total, concepts, network, any(a or b for _, a, b in reports))
-    estimator = (SemiNMF if signed else NMF)(concepts, distributed=ranks.size > 1)
-    codes = estimator.fit_transform(rows.to(network.device))
+    kind = SemiNMF if signed else NMF
+    start = kind(concepts).fit(_sample(paths, rows, total, concepts, ranks)).components_
+    estimator = kind(concepts, init=start, distributed=ranks.size > 1)
+    codes = estimator.fit_transform(rows)
     everywhere = torch.cat(ranks.gather(codes.cpu()))
     bank = ConceptBank(
         components=estimator.components_.float().cpu(),
@@ -73,6 +73,43 @@ def fit_bank(
         signed=signed,
     )
     return bank, total
+
+
+def _sample(paths: Sequence[Path], rows: Tensor, total: int, concepts: int, ranks: Ranks) -> Tensor:
+    """Return rows drawn from those of all ranks: the same ones, however many ranks there are.
+
+    The fit starts from theirs, so that the result does not hang on who holds which row.
+    """
+    counts = dict(pair for report in ranks.gather(_counts(paths)) for pair in report)
+    offsets, at = {}, 0
+    for name in sorted(counts):
+        offsets[name], at = at, at + counts[name]
+    wanted = min(total, max(START_ROWS, START_ROWS_PER_CONCEPT * concepts))
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(total, generator=generator)[:wanted].sort().values
+    mine, indices, first = [], [], 0
+    for name, count in _counts(paths):
+        low, high = torch.searchsorted(
+            chosen, torch.tensor([offsets[name], offsets[name] + count])
+        ).tolist()
+        local = chosen[low:high] - offsets[name] + first
+        mine.append(rows[local.to(rows.device)].cpu())
+        indices.append(chosen[low:high])
+        first += count
+    parts = ranks.gather((torch.cat(indices), torch.cat(mine)) if mine else None)
+    there = [part for part in parts if part is not None]
+    order = torch.cat([index for index, _ in there]).argsort()
+    return torch.cat([values for _, values in there])[order].to(rows.device)
+
+
+def _counts(paths: Sequence[Path]) -> list[tuple[str, int]]:
+    """Return (name, rows) of chunks."""
+    found = []
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            shape = file.get_slice("rows").get_shape() if "rows" in file.keys() else (0, 0)  # noqa: SIM118
+        found.append((path.name, shape[0] * shape[1]))
+    return found
 
 
 def _check(rows: int, concepts: int, network: Network, something: bool) -> None:

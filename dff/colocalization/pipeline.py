@@ -205,19 +205,15 @@ def _run(job: _Job) -> None:
     for name, function in stages:
         if folder.done(name):
             continue
-        with ranks.together(name):
-            if name in ("tables", "exemplars") and not ranks.first:
-                pass
-            elif ranks.first:
-                with folder.stage(name):
-                    function(job)
-            else:
+        with ranks.together(name), folder.timed(name):
+            if ranks.first or name not in ("tables", "exemplars"):
                 function(job)
-        folder.state["stages"][name] = "done"
+        folder.finish(name, write=ranks.first)
     if ranks.first and folder.work.is_dir():
         shutil.rmtree(folder.work)
+    ranks.gather(None)  # the first rank has written all before any goes on
     unreadable = folder.state["counts"].get("unreadable", 0)
-    if ranks.first and job.strict and unreadable:
+    if job.strict and unreadable:
         raise RunError(f"{unreadable} images could not be read; images.parquet names them")
 
 

@@ -138,17 +138,20 @@ class RunFolder:
         return bool(self.state["stages"][stage] == "done")
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Mark a stage as complete once the block has ended, and add up its time."""
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add up the time of a stage."""
         started = time.monotonic()
         try:
             yield
-            self.state["stages"][name] = "done"
         finally:
             timings = self.state["timings"]
-            timings[name] = round(timings.get(name, 0) + time.monotonic() - started, 2)
-            with contextlib.suppress(OSError):  # a full disk is reported by what met it first
-                self.save()
+            timings[stage] = round(timings.get(stage, 0) + time.monotonic() - started, 2)
+
+    def finish(self, stage: str, *, write: bool) -> None:
+        """Mark a stage as complete, on disk if `write`."""
+        self.state["stages"][stage] = "done"
+        if write:
+            self.save()
 
     def chunk(self, kind: str, index: int) -> Path:
         """Return the file of a chunk: kind "rows", "maps" or a kind of part."""
