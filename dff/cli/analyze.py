@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from dff.explain import Explanation
 
 __all__ = ["analyze"]
+
+_TRUST = "Evidence"
 
 
 def analyze(
@@ -45,6 +48,24 @@ def analyze(
         str | None,
         typer.Option(help="Class of Grad-CAM: name or index. Default: the likeliest."),
     ] = None,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What each concept says about the class: contributions, ablation, blur, sobol, "
+            "gradient (again for more).",
+            rich_help_panel=_TRUST,
+        ),
+    ] = None,
+    versus: Annotated[
+        str | None,
+        typer.Option(help="For --evidence: a class to compare with.", rich_help_panel=_TRUST),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Measure how faithful the concepts are.", rich_help_panel=_TRUST
+        ),
+    ] = False,
     top_k: opt.TopK = 3,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
@@ -66,10 +87,12 @@ def analyze(
     chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
     from dff.bank import ConceptBank
     from dff.explain import check_formats
-    from dff.files import make_folder
+    from dff.explain.evidence import check_evidence
+    from dff.explain.saving import json_text
+    from dff.files import make_folder, write_file
     from dff.images import read_image
 
-    wanted = check_formats(formats)
+    wanted, asked = check_formats(formats), check_evidence(evidence)
     pictures = [read_image(image) for image in progress(images, "reading")]
     kept = ConceptBank.load(bank) if bank else None
     make_folder(out)
@@ -82,10 +105,62 @@ def analyze(
             result = explainer(group, concepts=count, bank=kept)
             folder = out / group[0].name if separate and len(groups) > 1 else out
             paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
+        report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
-        reports.append({**result.as_dict(top_k=top_k), "paths": [str(p) for p in paths]})
+        for index, about in enumerate(report["images"]):
+            if asked:
+                about["evidence"] = _evidence(result, index, asked, target, versus)
+            if check:
+                about["check"], plot = _check(result, index, target, folder)
+                paths.append(plot)
+        if asked or check:
+            paths.append(write_file(folder / "evidence.json", json_text(report["images"])))
+        reports.append({**report, "paths": [str(p) for p in paths]})
     if json:
         print_json(reports[0] if len(reports) == 1 else reports)
+
+
+def _evidence(
+    result: Explanation, index: int, kinds: Sequence[str], target: str | None, versus: str | None
+) -> list[dict[str, Any]]:
+    """Print a photo's evidence, a column a kind, and return it as data."""
+    found = []
+    for kind in kinds:
+        with working(f"{kind} of {result.pictures[index].name}"):
+            found.append(result.evidence(kind, target, index, versus=versus).as_dict(0))
+    rows = [
+        [name, *(f"{one['values'][k]:+.3f}" for one in found)]
+        for k, name in enumerate(result.bank.names)
+    ]
+    for line in ("rest", "gap", "logit"):  # of contributions, which add up
+        if any(line in one for one in found):
+            rows.append([line, *(f"{one[line]:+.3f}" if line in one else "" for one in found)])
+    say(f"{result.pictures[index].name}: evidence for {found[0]['target']}")
+    print_table(["concept", *(f">{kind}" for kind in kinds)], rows)
+    return found
+
+
+def _check(
+    result: Explanation, index: int, target: str | None, folder: Path
+) -> tuple[dict[str, Any], Path]:
+    """Print a photo's check, draw its curves into the folder, and return the figures."""
+    from dff.explain.saving import file_names, png_bytes
+    from dff.files import make_folder, write_file
+
+    with working(f"checking {result.pictures[index].name}"):
+        found = result.check(target, index)
+    figures = found.as_dict()
+    rows = [
+        (name.replace("_", " "), "not defined" if value is None else f"{value:.3g}")
+        for name, value in figures.items()
+        if name != "target"
+    ]
+    say(f"{result.pictures[index].name}: faithfulness for {found.target}")
+    print_table(["measure", ">value"], rows)
+    name = f"{file_names(result)[index]}_check.png"
+    path = write_file(make_folder(folder) / name, png_bytes(found.plot()))
+    say(str(path))
+    return figures, path
 
 
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EVIDENCE",
     "Evidence",
+    "check_evidence",
     "concept_module",
     "contributions",
     "evidence",
@@ -37,11 +38,25 @@ class Evidence:
         kind: a key of :data:`EVIDENCE`.
         targets: (t,) names of the classes.
         values: (t, k); in logits, but shares of the variance for "sobol".
+        details: of "contributions": the rest, the logit, the gap; else None.
     """
 
     kind: str
     targets: tuple[str, ...]
     values: Tensor
+    details: Contributions | None = None
+
+    def as_dict(self, target: int = 0) -> dict[str, Any]:
+        """Return one target's values as plain data."""
+        found: dict[str, Any] = {
+            "kind": self.kind,
+            "target": self.targets[target],
+            "values": self.values[target].tolist(),
+        }
+        if self.details is not None:
+            for name in ("rest", "gap", "logit"):
+                found[name] = float(getattr(self.details, name)[target])
+        return found
 
 
 def contributions(
@@ -72,18 +87,28 @@ def evidence(
     versus: Target | None = None,
 ) -> Evidence:
     """See :meth:`Explanation.evidence`."""
+    check_evidence([kind])
+    if kind == CONTRIBUTIONS:
+        split = contributions(explanation, target, index, versus=versus)
+        return Evidence(kind, split.targets, split.values, split)
     explanation.check_scored()
-    if kind not in EVIDENCE:
-        hint = closest(kind, EVIDENCE)
-        raise UsageError(
-            f"there is no evidence {kind!r}{hint or '; choose from ' + ', '.join(EVIDENCE)}"
-        )
     names, weights = target_weights(explanation, target, index, versus)
-    return Evidence(kind, names, EVIDENCE[kind](explanation, index, weights))
+    return Evidence(kind, names, _OTHERS[kind](explanation, index, weights))
 
 
-def _contributions(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
-    return scoring.contributions(*forward_of(explanation, index), weights).values
+def check_evidence(kinds: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the kinds of evidence asked for.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    for kind in kinds or ():
+        if kind not in EVIDENCE:
+            hint = closest(kind, EVIDENCE)
+            raise UsageError(
+                f"there is no evidence {kind!r}{hint or '; choose from ' + ', '.join(EVIDENCE)}"
+            )
+    return tuple(kinds or ())
 
 
 def _ablation(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
@@ -108,13 +133,14 @@ def _blur(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
     return scoring.blur_ablation(tail.whole, image, masks, weights)
 
 
-EVIDENCE: dict[str, Callable[[Explanation, int, Tensor], Tensor]] = {
-    "contributions": _contributions,
+CONTRIBUTIONS = "contributions"
+_OTHERS: dict[str, Callable[[Explanation, int, Tensor], Tensor]] = {
     "ablation": _ablation,
     "blur": _blur,
     "sobol": _sobol,
     "gradient": _gradient,
 }
+EVIDENCE = (CONTRIBUTIONS, *_OTHERS)
 """The ways of asking what concepts say about classes."""
 
 

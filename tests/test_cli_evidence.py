@@ -1,0 +1,69 @@
+"""The flags of `dff analyze` that ask for evidence and checks."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dff.cli import main
+from tests.test_cli import FACTORY
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and two photos."""
+    path = tmp_path_factory.mktemp("evidence")
+    (path / "tiny_model.py").write_text(FACTORY)
+    (path / "labels.txt").write_text("cat\ndog\nhorse\nswan\n")
+    for seed, name in enumerate(("one", "two")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{name}.png")
+    return path
+
+
+def analyze(folder, *words):
+    with pytest.raises(SystemExit) as end:
+        main(["analyze", str(folder / "one.png"), str(folder / "two.png"), "--size", "32",
+              "--model", f"{folder / 'tiny_model.py'}:build", "--labels",
+              str(folder / "labels.txt"), "--concepts", "3", "--out", str(folder / "out"),
+              *words])  # fmt: skip
+    return end.value.code or 0
+
+
+def test_evidence_is_printed_and_written(folder, capsys):
+    kinds = ["contributions", "ablation", "blur", "sobol", "gradient"]
+    asked = [word for kind in kinds for word in ("--evidence", kind)]
+    assert analyze(folder, *asked, "--target", "dog", "--versus", "swan", "--json") == 0
+    images = json.loads(capsys.readouterr().out)["images"]
+    written = json.loads((folder / "out" / "evidence.json").read_text())
+    assert written == images
+    for one in images:
+        found = {e["kind"]: e for e in one["evidence"]}
+        assert list(found) == kinds
+        assert {e["target"] for e in found.values()} == {"dog - swan"}
+        split = found["contributions"]
+        total = sum(split["values"]) + split["rest"] + split["gap"]
+        assert total == pytest.approx(split["logit"], abs=1e-5)
+        assert abs(split["gap"]) < 1e-4
+        assert found["ablation"]["values"] == pytest.approx(split["values"], abs=1e-4)
+    assert analyze(folder, "--evidence", "contributions", "--evidence", "sobol") == 0
+    text = capsys.readouterr().out
+    assert "one: evidence for" in text
+    assert "two: evidence for" in text
+    for line in ("rest", "gap", "logit"):
+        assert f"\n {line} " in text
+
+
+def test_check_prints_its_figures_and_draws_curves(folder, capsys):
+    assert analyze(folder, "--check") == 0
+    text = capsys.readouterr().out
+    for measure in ("concept deletion auc", "logit correlation", "randomized similarity"):
+        assert measure in text
+    for name in ("one", "two"):
+        assert Image.open(folder / "out" / f"{name}_check.png").size == (720, 400)
+
+
+def test_wrong_evidence_is_refused_before_any_work(folder, capsys):
+    assert analyze(folder, "--evidence", "ablate") == 2
+    assert "no evidence 'ablate'; did you mean 'ablation'" in capsys.readouterr().err
