@@ -156,7 +156,9 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
             return
         tensor, shape = held[0], tuple(held[0].shape)
         alone = not any(other.requires_grad and other is not tensor for other in held)
-        kind, layout = type(module).__name__, detect_layout(shape, size)
+        # Windows or pixels of patches, laid out as items of the batch, are no grid of the image.
+        layout = detect_layout(shape, size) if shape[0] == len(inputs) else None
+        kind = type(module).__name__
         passive = any(part in kind for part in SKIPPED) and next(module.parameters(), None) is None
         found[name] = LayerInfo(name, kind, shape, layout, alone=alone, passive=passive)
         if found[name].layout is not None and tensor.grad_fn is not None:
