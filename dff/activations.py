@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
+_Given = tuple[tuple[int, int], int]
 LayoutLike = Layout | Rearrangement | Callable[[Any], Tensor] | None
 
 
@@ -118,7 +119,7 @@ def intercept(
     """
     layers = [layer] if isinstance(layer, (nn.Module, str)) else list(layer)
     resolved = dict(resolve_layer(model, one) for one in layers)
-    size = _input_size(inputs)
+    size, batch = _input_size(inputs)
     runs = dict.fromkeys(resolved, 0)
 
     def hook(name: str, _module: nn.Module, output: Any) -> Any:
@@ -128,7 +129,7 @@ def intercept(
                 f"layer {name!r} runs more than once in a forward pass; choose the block that "
                 "contains it"
             )
-        return _answer(name, output, fn, size, grad, layout)
+        return _answer(name, output, fn, (size, batch), grad, layout)
 
     with borrowed(model), _hooks(resolved, hook), torch.set_grad_enabled(False):
         try:
@@ -144,13 +145,13 @@ def _answer(
     name: str,
     output: Any,
     fn: Callable[[Tensor], Answer],
-    size: tuple[int, int],
+    given: _Given,
     grad: bool,
     layout: LayoutLike,
 ) -> Any:
     """Hand one output to `fn` as maps, and return what the model shall go on with."""
     tensor = main_tensor(output)
-    reading = _reading(name, output, tensor, size, layout)
+    reading = _reading(name, output, tensor, given, layout)
     if grad:
         torch.set_grad_enabled(True)
         tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
@@ -175,18 +176,20 @@ def _answer(
 
 
 def _reading(
-    name: str, output: Any, tensor: Tensor, size: tuple[int, int], layout: LayoutLike
+    name: str, output: Any, tensor: Tensor, given: _Given, layout: LayoutLike
 ) -> Layout | Rearrangement:
     """Return the layout to read an output with: the one given, traced, or recognised."""
     if isinstance(layout, (Layout, Rearrangement)):
         return layout
     if layout is not None:
         return Rearrangement.traced(layout, output)
-    reading = detect_layout(tuple(tensor.shape), size)
+    size, batch = given
+    # Windows of images, laid out as items of the batch, are no grid of them.
+    reading = detect_layout(tuple(tensor.shape), size) if len(tensor) in (batch, 1) else None
     if reading is None:
         raise LayerError(
-            f"layer {name!r} has no grid: its output is {tuple(tensor.shape)} for an input of "
-            f"{size[0]} x {size[1]}; choose an earlier one (`dff layers` lists them)"
+            f"layer {name!r} has no grid: its output is {tuple(tensor.shape)} for {batch} input(s) "
+            f"of {size[0]} x {size[1]}; choose an earlier one (`dff layers` lists them)"
         )
     return reading
 
@@ -278,8 +281,8 @@ def _run(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
-def _input_size(inputs: Inputs) -> tuple[int, int]:
-    """Return (height, width) of the first tensor of the inputs."""
+def _input_size(inputs: Inputs) -> _Given:
+    """Return (height, width) of the first tensor of the inputs, and how many images it holds."""
     if isinstance(inputs, Tensor):
         first: Tensor | None = inputs
     else:
@@ -288,4 +291,5 @@ def _input_size(inputs: Inputs) -> tuple[int, int]:
     if first is None or first.dim() < 3:
         shape = None if first is None else tuple(first.shape)
         raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
-    return int(first.shape[-2]), int(first.shape[-1])
+    count = int(first.shape[0]) if first.dim() > 3 else 1
+    return (int(first.shape[-2]), int(first.shape[-1])), count

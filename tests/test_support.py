@@ -8,6 +8,7 @@ from torch import nn
 
 import dff
 from benchmarks.support_table import PAGE, Case, Row, all_cases, check_case, page
+from dff.errors import LayerError
 from dff.layers import survey
 from dff.layouts import read_scores
 from tests.toys import ConvNet, TokenNet, images, seeded, untouched
@@ -219,3 +220,22 @@ def test_a_layer_with_a_pooled_twin_is_not_chosen():
     found = survey(seeded(Pooled), images(1, 3, 32, 32))
     assert not found["backbone"].alone
     assert found.default().name == "backbone.inner"
+
+
+def test_windows_laid_out_as_items_are_no_grid():
+    class Windows(ConvNet):
+        def __init__(self):
+            super().__init__()
+            self.windows = nn.Conv2d(12, 12, 1)
+
+        def forward(self, x):
+            maps = self.layer4(self.stem(x))
+            n, c, h, w = maps.shape
+            cut = maps.reshape(n, c, 2, h // 2, 2, w // 2).permute(0, 2, 4, 1, 3, 5)
+            done = self.windows(cut.reshape(n * 4, c, h // 2, w // 2))
+            return self.fc(done.mean((2, 3)).reshape(n, 4, c).mean(1))
+
+    model = seeded(Windows)
+    assert survey(model, images(1, 3, 32, 32))["windows"].layout is None
+    with pytest.raises(LayerError, match=r"'windows' has no grid: its output is \(8, 12, 4, 4\)"):
+        dff.Explainer(model, layer="windows", preprocessing=PREP)(images(2, 3, 32, 32))
