@@ -140,6 +140,7 @@ def fit_with_trouble(rank, world, folder):
     with pytest.raises(FactorizationError, match=message):
         NMF(3, distributed=True).fit(a)
     if rank == 1:
+        time.sleep(2)  # until rank 0 has heard of the bad rows
         os._exit(0)
     start = time.monotonic()
     with pytest.raises(FactorizationError, match="lost the other processes"):
