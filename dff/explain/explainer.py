@@ -143,6 +143,7 @@ class Explainer:
         explanation = self._explain(images, fit, True)
         return Sweep.split(explanation, found[-1])
 
+    @torch.inference_mode(False)  # gradients are needed, whatever the caller's mode
     def _explain(
         self,
         images: Source | Tensor | Picture | Iterable[Source | Picture],

@@ -171,6 +171,7 @@ class Explanation:
         picture = self.pictures[index]
         return self._cam(self.target(target, index), index, (picture.height, picture.width))
 
+    @torch.inference_mode(False)
     def _cam(self, wanted: int, index: int, size: tuple[int, int]) -> np.ndarray:
         group, item = self.places[index]
         tape = self.tapes[group]
@@ -181,6 +182,7 @@ class Explanation:
         cells = grad_cam(tape.maps[one].detach().float(), gradient[one].float())[0].cpu().numpy()
         return rescale(upsample(cells, size, self.grids[index]))
 
+    @torch.inference_mode(False)
     def contributions(
         self,
         target: Target | Sequence[Target] | None = None,
@@ -208,6 +210,7 @@ class Explanation:
 
         return contributions(self, target, index, versus=versus, tolerance=tolerance)
 
+    @torch.inference_mode(False)
     def evidence(
         self,
         kind: str = "contributions",
@@ -235,6 +238,7 @@ class Explanation:
 
         return evidence(self, kind, target, index, versus=versus)
 
+    @torch.inference_mode(False)
     def check(self, target: Target | None = None, index: int = 0, *, seed: int = 0) -> Check:
         """Measure how faithful a photo's concepts are to the model.
 
@@ -254,6 +258,7 @@ class Explanation:
 
         return check(self, target, index, seed=seed)
 
+    @torch.inference_mode(False)
     def concept_module(self, index: int = 0) -> ConceptModule:
         """Return the model as seen from a photo's concepts: coefficients in, logits out.
 

@@ -6,8 +6,9 @@ kept as it is; so f(W) is the model's own logit and f(0) what is left of it with
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -48,7 +49,7 @@ class Contributions:
     rest: Tensor
     logit: Tensor
     gap: Tensor
-    maps: Tensor
+    maps: Tensor = field(repr=False)
     linear: bool
     steps: int
 
@@ -58,6 +59,7 @@ class Contributions:
         return self.gap.abs() / _scale(self.logit, self.rest)
 
 
+@torch.inference_mode(False)
 def contributions(
     forward: Forward,
     coefficients: Tensor,
@@ -92,6 +94,7 @@ def contributions(
             f"expected 0 < tolerance < 1 and max_steps >= 1, got {tolerance} and {max_steps}"
         )
     names = targets or tuple(f"target {i}" for i in range(len(weights)))
+    coefficients, weights = coefficients.detach().clone(), weights.clone()
     line = _Line(forward, coefficients, weights, batch)
     gradient = line.closed_form()
     linear = gradient is not None
@@ -102,7 +105,15 @@ def contributions(
     logit, rest = line.end, line.start
     gap = logit - rest - values.sum(1)
     values, rest, logit, gap, maps = (t.float().cpu() for t in (values, rest, logit, gap, maps))
-    return Contributions(names, values, rest, logit, gap, maps, linear, line.steps)
+    found = Contributions(names, values, rest, logit, gap, maps, linear, line.steps)
+    if float(found.relative_gap.max()) > max(tolerance, 4 * line.precision):
+        warnings.warn(
+            f"the contributions miss the logit by {float(found.relative_gap.max()):.1%} after "
+            f"{line.steps} steps; raise max_steps, or run the model in float32",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def _scale(logit: Tensor, rest: Tensor) -> Tensor:

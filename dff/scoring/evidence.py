@@ -31,13 +31,15 @@ def ablation(forward: Forward, coefficients: Tensor, weights: Tensor) -> Tensor:
     return (values[-1] - values[:-1]).T
 
 
+@torch.inference_mode(False)
 def gradient_times_coefficient(forward: Forward, coefficients: Tensor, weights: Tensor) -> Tensor:
     """Return gradient x coefficient, summed over the cells; one forward and backward pass.
 
     Equals the contributions where f is linear.
     """
+    coefficients, weights = coefficients.detach().clone(), weights.clone()
     with torch.enable_grad():
-        leaf = coefficients.detach().clone()[None].requires_grad_()
+        leaf = coefficients[None].clone().requires_grad_()
         scores = _mixed(forward(leaf), weights)[0]
         if not scores.requires_grad:
             return torch.zeros(len(weights), len(coefficients))
