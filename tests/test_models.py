@@ -48,7 +48,8 @@ def test_the_number_of_classes_comes_from_the_weights(weights):
     folder, _ = weights
     loaded = load_model("resnet18", weights="random", num_classes=7)
     assert loaded.module.fc.out_features == 7
-    assert load_model(NAME, weights=folder / "net.pth").module.classifier[1].out_channels == 3
+    for name in ("net.pth", "net.safetensors"):
+        assert load_model(NAME, weights=folder / name).module.classifier[1].out_channels == 3
 
 
 def test_weights_that_do_not_fit_are_named(weights):

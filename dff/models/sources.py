@@ -146,16 +146,19 @@ def _quietly(builder: Callable[..., nn.Module], name: str) -> Callable[..., nn.M
 def _filled(build: Callable[..., nn.Module], request: _Request) -> nn.Module:
     """Build a model, and fill it with the weights of a local file if one is named."""
     state = read_weights(request.path) if request.path else None
-    count = request.num_classes
-    if count is None and state is not None:
-        count = class_count(state)
-    try:
-        module = build(**({} if count is None else {"num_classes": count}))
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{request.name} cannot be built for {count} classes: {error}") from error
+    module = _built(build, request.name, request.num_classes)
     if state is not None:
+        if request.num_classes is None and (count := class_count(module, state)):
+            module = _built(build, request.name, count)
         load_weights(module, state, request.weights)
     return module
+
+
+def _built(build: Callable[..., nn.Module], name: str, count: int | None) -> nn.Module:
+    try:
+        return build(**({} if count is None else {"num_classes": count}))
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{name} cannot be built for {count} classes: {error}") from error
 
 
 def _timm(request: _Request) -> LoadedModel:

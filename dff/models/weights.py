@@ -84,10 +84,17 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def class_count(state: Mapping[str, Tensor]) -> int:
-    """Return the number of classes that weights are for: the length of their last tensor."""
-    last = list(state.values())[-1]
-    return int(last.shape[0]) if last.dim() else 0
+def class_count(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes of weights that fit `model` but for its head; None if they fit.
+
+    Heads differ in their first axis alone, all by the same count; other weights are left to
+    :func:`load_weights` to complain about.
+    """
+    own = model.state_dict()
+    other = {k: v.shape for k, v in state.items() if k in own and v.shape != own[k].shape}
+    counts = {int(shape[0]) for shape in other.values() if shape}
+    alike = all(shape[1:] == own[key].shape[1:] for key, shape in other.items())
+    return counts.pop() if len(counts) == 1 and alike else None
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
