@@ -14,6 +14,7 @@ from dff.errors import UsageError, closest
 from dff.heatmaps import presence, upsample
 from dff.labels import class_name
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
+from dff.scoring.tail import BUDGET
 
 if TYPE_CHECKING:
     from dff.explain.explanation import Explanation, Target
@@ -72,7 +73,12 @@ def contributions(
     names, weights = target_weights(explanation, target, index, versus)
     forward, coefficients = forward_of(explanation, index)
     found = scoring.contributions(
-        forward, coefficients, weights, targets=names, tolerance=tolerance
+        forward,
+        coefficients,
+        weights,
+        targets=names,
+        tolerance=tolerance,
+        batch=_gradient_batch(explanation, index),
     )
     logit = weights @ explanation.logits[index]  # as the model gave it, without W·H + R between
     return replace(found, logit=logit, gap=logit - found.rest - found.values.sum(1))
@@ -181,6 +187,12 @@ def forward_of(explanation: Explanation, index: int) -> tuple[Forward, Tensor]:
         return tail(rebuild(w, components.to(w), rest), item)
 
     return forward, coefficients
+
+
+def _gradient_batch(explanation: Explanation, index: int) -> int:
+    """Return how many items may be recorded at a time: fewer where the grid is large."""
+    maps = explanation.tapes[explanation.places[index][0]].maps
+    return max(1, min(32, BUDGET // 2 // maps[0].numel()))
 
 
 def _rest(explanation: Explanation, index: int) -> tuple[Tensor, Tensor]:

@@ -248,8 +248,9 @@ def _why_unscored(info: LayerInfo) -> str | None:
     if info.layout is None or info.reaches:  # what is read by a layout of the user's reaches
         return None
     return (
-        f"the grid of layer {info.name!r} has no say in the model's output (it reads other tokens "
-        "than the grid's): its concepts have maps, but no scores; choose an earlier layer"
+        f"the grid of layer {info.name!r} has no say in the model's scores (these read nothing of "
+        "it, as where only a class token is read): its concepts have maps, but no scores; choose "
+        "an earlier layer"
     )
 
 

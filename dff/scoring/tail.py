@@ -14,6 +14,8 @@ from dff.layouts import Score, read_scores
 __all__ = ["Tail", "after_layer", "run_scored"]
 
 BATCH = 64
+BUDGET = 2**24
+"""Values of maps that go through at a time, at most: large grids go in smaller batches."""
 
 
 class Tail:
@@ -62,8 +64,8 @@ class Tail:
         Raises:
             ModelError: the model failed on them.
         """
-        starts = range(0, len(maps), self.batch)
-        parts = [self._scores(maps[at : at + self.batch], item) for at in starts]
+        batch = max(1, min(self.batch, BUDGET // maps[0].numel()))
+        parts = [self._scores(maps[at : at + batch], item) for at in range(0, len(maps), batch)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _scores(self, maps: Tensor, item: int) -> Tensor:
