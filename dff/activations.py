@@ -233,9 +233,11 @@ def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
         module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
         for module in model.modules()
     )
-    if not compiled:
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    if not compiled or set_stance is None:
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[object] = set_stance("force_eager")
+    return stance
 
 
 @contextmanager

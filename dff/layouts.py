@@ -199,7 +199,8 @@ def read_scores(output: Any, score: Score | None = None) -> Tensor:
             came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise LayerError(f"score must return a tensor (images, classes), got {came}")
         return scores
-    named = output.get("logits") if isinstance(output, Mapping) else None
+    is_mapping = isinstance(output, Mapping)
+    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
     scores = named if isinstance(named, Tensor) else main_tensor(output)
     if scores.dim() == 3:
         return scores.mean(1)
