@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dff.activations import STOP, Answer, intercept
 from dff.bank import ConceptBank
+from dff.colocalization.fusing import fused
 from dff.errors import DFFError, LayerError, ModelError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid
+from dff.layers import probe_input
 from dff.layouts import main_tensor
 
 __all__ = ["PRECISIONS", "Network", "Passed"]
@@ -55,15 +57,19 @@ class Network:
         if precision not in PRECISIONS:
             raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
         self.explainer = explainer
-        self.model, self.layer, self.device = explainer.model, explainer.layer, explainer.device
+        self.layer, self.device = explainer.layer, explainer.device
         self.name, self.class_names = explainer.name, explainer.class_names
         self.preprocessing = replace_fixed(explainer.preprocessing)
         if precision == "auto":
             precision = "float32" if self.device.type == "cpu" else "bfloat16"
         self.precision = precision
-        scale, shift = self.preprocessing._affine()
-        self._scale, self._shift = (v.to(self.device)[None] for v in (scale, shift))
         size = self.preprocessing.size
+        self.model = fused(explainer.model, self.layer, probe_input((size, size), explainer.model))
+        scale, shift = self.preprocessing._affine()
+        # a value for each number of a row of pixels: R, G, B, R, G, B, ...
+        self._scale, self._shift = (
+            v.flatten().repeat(size).to(self.device) for v in (scale, shift)
+        )
         probe = self(np.zeros((1, size, size, 3), np.uint8))
         self.channels = int(probe.rows.shape[2])
         self.classes = None if probe.logits is None else int(probe.logits.shape[1])
@@ -113,16 +119,16 @@ class Network:
     def digest(self) -> str:
         """Return a digest of all parameters and buffers."""
         digest = hashlib.blake2b(digest_size=8)
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in sorted(self.explainer.model.state_dict().items()):
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(memoryview(flat.view(torch.uint8).numpy()))
         return digest.hexdigest()
 
     def _input(self, pixels: np.ndarray) -> Tensor:
-        levels = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # channels-last
-        x = torch.addcmul(self._shift, levels.float(), self._scale)
-        return x.to(self.explainer.dtype).contiguous(memory_format=torch.channels_last)
+        levels = torch.from_numpy(pixels).to(self.device).flatten(2)
+        x = levels.float().mul_(self._scale).add_(self._shift).to(self.explainer.dtype)
+        return x.view(pixels.shape).permute(0, 3, 1, 2)  # channels-last
 
     def _run(self, x: Tensor, fn: Any) -> Any:
         try:
