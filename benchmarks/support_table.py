@@ -448,6 +448,7 @@ def page(rows: list[Row]) -> str:
         "weights, at the smallest input size that works, and checks: layer, layout and geometry",
         "are found, concepts have maps and scores, contributions add up to the logit (gap: what",
         "they miss, relative), nothing is left on the model. Nothing is configured for any model.",
+        f"The checks of all {len(rows)} took {sum(row.seconds for row in rows) / 60:.0f} minutes.",
         "",
     ]
     for source, title in TITLES.items():

@@ -1,8 +1,12 @@
 """Contributions that add up, the rest of a model as a function, and Captum on concepts."""
 
+import dataclasses
+
 import captum.attr
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import dff
@@ -31,6 +35,9 @@ def explained(kind=ConvNet, *, count=1, layer="layer4", concepts=4, **kwargs):
     """An explanation of random photos."""
     ready = dff.Explainer(seeded(kind), layer=layer, preprocessing=PREP, **kwargs)
     return ready(images(count, 3, 32, 32) * 4 - 2, concepts=concepts)
+
+
+EXPLAINED = explained(DeepHead)
 
 
 def coefficients(*shape, seed=3):
@@ -153,6 +160,23 @@ def test_contributions_without_grad_cam_and_without_gradients():
             found = result.contributions(1)
             assert result.cam().max() == 1
         torch.testing.assert_close(found.values, expected.values)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.05, 20), min_size=4, max_size=4))
+def test_contributions_do_not_depend_on_the_scale_of_the_factorization(factors):
+    result = EXPLAINED
+    by = torch.tensor(factors)
+    bank = result.bank
+    scaled = dataclasses.replace(
+        result,
+        bank=dataclasses.replace(
+            bank, components=bank.components * by[:, None], scale=bank.scale / by
+        ),
+        coefficients=(result.coefficients[0] / by[:, None, None],),
+    )
+    ours, theirs = result.contributions(2), scaled.contributions(2)
+    torch.testing.assert_close(theirs.values, ours.values, rtol=1e-3, atol=1e-4)
 
 
 def test_wrong_arguments_of_contributions():
