@@ -191,3 +191,5 @@ def _report(run: Run) -> None:
         say(f"{counts['unreadable']} images could not be read: see images.parquet")
     say(f"{counts['instances']} boxes and masks; the concepts at a glance:")
     say(str(run.path / "concepts.png"))
+    if (run.path / "overlay.mp4").exists():
+        say(str(run.path / "overlay.mp4"))

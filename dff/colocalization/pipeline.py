@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from safetensors.torch import load_file
 from torch import nn
 
 from dff.bank import ConceptBank
@@ -35,11 +36,14 @@ from dff.colocalization.ranks import Ranks, start
 from dff.colocalization.reading import Reader
 from dff.colocalization.run import RunFolder
 from dff.colocalization.scores import write_scores
+from dff.colocalization.video import VideoDataset, write_video
 from dff.errors import DFFError, RunError, UsageError
 from dff.explain import Explainer
 from dff.files import make_folder, write_file
+from dff.heatmaps import upsample
 from dff.images import read_image
 from dff.models import LoadedModel
+from dff.rendering import overlay
 
 __all__ = ["colocalize"]
 
@@ -369,3 +373,19 @@ def _exemplars(job: _Job) -> None:
         for one in best_instances(folder, k + 1, 8, apart=apart)
     }
     write_exemplars(folder, job.dataset, bank, wanted_masks(folder, wanted))
+    if isinstance(job.dataset, VideoDataset):
+        _overlay(job, job.dataset, bank)
+
+
+def _overlay(job: _Job, video: VideoDataset, bank: ConceptBank) -> None:
+    """Write overlay.mp4: each frame with its concepts, whose colours are the bank's throughout."""
+
+    def frames() -> Iterator[np.ndarray]:
+        for index, some in enumerate(job.chunks):
+            maps = load_file(job.folder.chunk("maps", index))["maps"].float().numpy()
+            for at, image in enumerate(some):
+                pixels = read_image(video.source(image)).pixels
+                shown = upsample(np.clip(maps[at], 0, 1), pixels.shape[:2], job.network.grid)
+                yield overlay(pixels, shown, colors=bank.colors)
+
+    write_video(job.folder.path / "overlay.mp4", frames(), video.rate)
