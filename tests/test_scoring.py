@@ -334,6 +334,7 @@ def test_scores_are_refused_where_the_grid_has_no_say(tmp_path):
     assert result.overlay().size
     assert result.panel().size
     assert result.save(tmp_path)
+    assert "has no say" in result.as_dict()["unscored"]
     assert dff.Explainer(seeded(TokenNet), preprocessing=PREP).unscored is None
 
 

@@ -182,6 +182,8 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     ]
     say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} photo(s)")
     print_table(["concept", ">share", "top classes at full presence"], rows)
+    if result.unscored:
+        say(result.unscored)
     for index, picture in enumerate(result.pictures):
         say(f"{picture.name}: {classes(result.predictions(index, top_k=3))}")
     say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")

@@ -91,7 +91,7 @@ def as_dict(explanation: Explanation, *, top_k: int = 3) -> dict[str, Any]:
     """Return all scores as plain data, for JSON.
 
     Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
-    [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
+    [0, 1]; `unscored` says why the concepts have no classes, where they have none; `coverage` is the part of the photo's cells at half presence or more; a peak is
     (x, y) in the photo's pixels.
     """
     bank = explanation.bank
@@ -100,6 +100,7 @@ def as_dict(explanation: Explanation, *, top_k: int = 3) -> dict[str, Any]:
         "model": bank.model,
         "layer": bank.layer,
         "rest_share": round(bank.rest, 6),
+        "unscored": explanation.unscored,
         "concepts": [
             {
                 "concept": k + 1,
