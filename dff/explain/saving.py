@@ -91,8 +91,8 @@ def as_dict(explanation: Explanation, *, top_k: int = 3) -> dict[str, Any]:
     """Return all scores as plain data, for JSON.
 
     Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
-    [0, 1]; `unscored` says why the concepts have no classes, where they have none; `coverage` is the part of the photo's cells at half presence or more; a peak is
-    (x, y) in the photo's pixels.
+    [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
+    (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so.
     """
     bank = explanation.bank
     return {
