@@ -40,6 +40,7 @@ CONCEPTS = 4
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support.md"
 RECORD = Path(__file__).with_name("support_table.json")
 NOTES = {
+    "hf:levit": " (no connection goes around its last attention, and random weights mix places)",
     "hf:perceiver": " (its latents are no grid: they have no place in the image)",
 }
 
