@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from dff.bank import ConceptBank
     from dff.colocalization import Run, colocalize
     from dff.errors import DFFError
-    from dff.explain import DeepFeatureFactorization, Explainer, Explanation
+    from dff.explain import DeepFeatureFactorization, Explainer, Explanation, Sweep
     from dff.images import Preprocessing, read_image
     from dff.models import list_models, load_model
     from dff.nmf import NMF, SemiNMF
     from dff.rendering import show_factorization_on_image
+    from dff.scoring import ConceptModule, Tail
 
 __all__ = [
     "NMF",
     "ConceptBank",
+    "ConceptModule",
     "DFFError",
     "DeepFeatureFactorization",
     "Explainer",
@@ -32,6 +34,8 @@ __all__ = [
     "Preprocessing",
     "Run",
     "SemiNMF",
+    "Sweep",
+    "Tail",
     "colocalize",
     "list_models",
     "load_model",
@@ -41,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "ConceptBank": "dff.bank",
+    "ConceptModule": "dff.scoring",
     "DFFError": "dff.errors",
     "DeepFeatureFactorization": "dff.explain",
     "Explainer": "dff.explain",
@@ -49,6 +54,8 @@ _HOMES = {
     "Preprocessing": "dff.images",
     "Run": "dff.colocalization",
     "SemiNMF": "dff.nmf",
+    "Sweep": "dff.explain",
+    "Tail": "dff.scoring",
     "colocalize": "dff.colocalization",
     "list_models": "dff.models",
     "load_model": "dff.models",
