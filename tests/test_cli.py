@@ -207,6 +207,8 @@ def test_interrupts_exit_with_130(folder, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "dff", "analyze", "one.jpg", "--model", "net.py:slow", "-o", "out"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore interrupts, and so would this one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "building\n"

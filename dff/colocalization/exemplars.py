@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -53,9 +54,7 @@ def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 
     room = count * SPARE * max(apart, 1)
     for batch in file.iter_batches(batch_size=1 << 18, columns=names):
         table = pa.Table.from_batches([batch])
-        mine = pa.compute.and_(
-            pa.compute.equal(table["concept"], concept), pa.compute.is_valid(table["x0"])
-        )
+        mine = pc.and_(pc.equal(table["concept"], concept), pc.is_valid(table["x0"]))
         table = table.filter(mine)
         table = table if kept is None else pa.concat_tables([kept, table])
         order = np.lexsort((table["image_id"].to_numpy(), -_merit(table)))[:room]

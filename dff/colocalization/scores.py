@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def image_groups(
 ) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (images that could be read, strength (n, k), mean (n, k), found (n, k)) of a run."""
     images = pq.read_table(folder.path / "images.parquet")
-    good = images.filter(pa.compute.equal(images["status"], "ok"))
+    good = images.filter(pc.equal(images["status"], "ok"))
     file = pq.ParquetFile(folder.path / "instances.parquet")
     at = 0
     left: pa.Table | None = None
