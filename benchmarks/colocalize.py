@@ -157,7 +157,8 @@ def ranks(options: argparse.Namespace) -> dict:
                     sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size),
                     "--master-port", str(29600 + 10 * turn + size), "-m", "dff", "colocalize",
                     str(data), "--out", str(out), "--model", "mobilenet_v2", "--weights",
-                    options.weights or "random", "--mean", "0.5", "--std", "0.5", "--size", "225",
+                    options.weights or "random", "--num-classes", "1000", "--mean", "0.5",
+                    "--std", "0.5", "--size", "225",
                     "--workers", "1", "-k", str(options.concepts), "-q",
                 ]  # fmt: skip
                 subprocess.run(words, check=True, env=environment)

@@ -35,7 +35,7 @@ def launch(size: int, data: Path, out: Path, options: dict, *, dead: int | None 
                 MASTER_PORT=str(port),
             )  # fmt: skip
             if rank == dead:
-                pipeline._extract = lambda job: os.kill(os.getpid(), signal.SIGKILL)
+                pipeline.extract_stage = lambda job: os.kill(os.getpid(), signal.SIGKILL)
             try:
                 colocalize(data, out, model=toy(), **options)
             except DFFError as error:
