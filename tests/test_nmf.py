@@ -266,7 +266,7 @@ def test_bfloat16_is_close_and_recorded():
     codes = rounded.fit_transform(a)
     assert (exact.precision_, rounded.precision_) == ("float32", "bfloat16")
     assert rounded.reconstruction_err_ <= 1.005 * exact.reconstruction_err_
-    np.testing.assert_array_equal(codes, rounded.transform(a))
+    np.testing.assert_allclose(codes, rounded.transform(a), rtol=1e-3, atol=1e-4)
 
 
 def test_sampled_start_reaches_the_loss_of_a_full_start():

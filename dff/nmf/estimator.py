@@ -39,7 +39,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n_components: int = 5,
         *,
         max_iter: int = 200,
-        tol: float = 4e-5,
+        tol: float = 1e-4,
         init: Any = "nndsvda",
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",

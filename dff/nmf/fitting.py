@@ -21,7 +21,7 @@ from torch import Tensor
 from dff.nmf.distributed import Total, alone
 from dff.nmf.inputs import Inspector
 from dff.nmf.rows import Rows
-from dff.nmf.steps import Constraint, Statistics, encode, least_squares, sweep
+from dff.nmf.steps import Constraint, Statistics, encode, sweep
 
 __all__ = ["Encoding", "Fit", "encode_rows", "look", "minimise"]
 
@@ -80,9 +80,11 @@ def summed(statistics: Statistics, total: Total) -> Statistics:
 
 
 def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
-    """Start the codes at the clipped least squares solution, then sweep."""
-    codes.copy_(least_squares(gram, cross).clamp_min_(0))
-    sweep(codes, gram, cross, times=2)
+    """Sweep the codes up from zero, as long as it takes to come near the minimum.
+
+    On few rows this ends in better local minima than a start at clipped least squares.
+    """
+    sweep(codes.zero_(), gram, cross, times=8)
 
 
 def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
