@@ -350,3 +350,18 @@ def test_what_cannot_factorize_is_refused():
             as_factorizer(estimator)
     with pytest.raises(UsageError, match=r"pass KMeans\(...\)"):
         as_factorizer(KMeans)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_small_data_runs_on_one_thread_and_the_setting_is_given_back(bad, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    a = np.random.default_rng(0).random((30, 20))
+    if bad:
+        a[3, 3] = -1
+        with pytest.raises(FactorizationError, match="row 3, column 3"):
+            NMF(2).fit(a)
+    else:
+        NMF(2).fit(a)
+    assert seen == [1, 2]

@@ -20,6 +20,7 @@ from dff.nmf.init import nndsvda, random_nonnegative
 from dff.nmf.precision import PRECISIONS, choose_precision
 from dff.nmf.rows import InMemory, Rows, sample
 from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
+from dff.nmf.threads import suited_threads
 
 __all__ = ["NMF", "SemiNMF"]
 
@@ -68,7 +69,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rows = self._rows(X, fitted=False)
         everywhere = int(total(torch.tensor([float(rows.shape[0])], dtype=torch.float64)))
         inputs.check_components(self.n_components, everywhere, rows.shape[1])
-        with torch.inference_mode():
+        with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             codes, components = self._factorize(rows, everywhere, total)
         self.components_ = inputs.like(components, X)
         return inputs.like(codes, X)
@@ -80,7 +81,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         check_is_fitted(self)
         rows = self._rows(X, fitted=True)
-        with torch.inference_mode():
+        with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             inspector = self._inspector()
             components = torch.as_tensor(self.components_).to(*_place(rows))
             codes = encode_rows(rows, components, inspector=inspector).codes
