@@ -106,7 +106,7 @@ def test_instances_follow_from_the_maps(run):
 
 
 def test_boxes_and_masks_are_those_of_the_drawn_maps(run, explainer):
-    grid = explainer._grid(torch.empty(1, 8, 8), torch.empty(3, 32, 32))
+    grid = explainer.grid(torch.empty(1, 8, 8), torch.empty(3, 32, 32))
     coco = json.loads((run.path / "coco.json").read_text())
     table = {(r["image_id"], r["concept"]): r for r in run.table("instances").to_pylist()}
     for one in coco["annotations"][:12]:

@@ -65,7 +65,7 @@ class Network:
         self.precision = precision
         size = self.preprocessing.size
         self.model = fused(explainer.model, self.layer, probe_input((size, size), explainer.model))
-        scale, shift = self.preprocessing._affine()
+        scale, shift = self.preprocessing.affine()
         # a value for each number of a row of pixels: R, G, B, R, G, B, ...
         self._scale, self._shift = (
             v.flatten().repeat(size).to(self.device) for v in (scale, shift)
@@ -74,7 +74,7 @@ class Network:
         self.channels = int(probe.rows.shape[2])
         self.classes = None if probe.logits is None else int(probe.logits.shape[1])
         rows, cols = self._shape
-        self.grid: Grid = explainer._grid(torch.empty(1, rows, cols), torch.empty(3, size, size))
+        self.grid: Grid = explainer.grid(torch.empty(1, rows, cols), torch.empty(3, size, size))
 
     @property
     def cells(self) -> tuple[int, int]:

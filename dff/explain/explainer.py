@@ -204,7 +204,7 @@ class Explainer:
             bank=found.bank,
             coefficients=coefficients,
             grids=tuple(
-                self._grid(c, groups[g]) for c, (g, _) in zip(coefficients, order, strict=True)
+                self.grid(c, groups[g]) for c, (g, _) in zip(coefficients, order, strict=True)
             ),
             logits=torch.stack([found.tapes[g].logits[at].detach() for g, at in order])
             .float()
@@ -220,7 +220,8 @@ class Explainer:
     def _tail(self, group: Tensor) -> Tail:
         return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
 
-    def _grid(self, coefficients: Tensor, x: Tensor) -> Grid:
+    def grid(self, coefficients: Tensor, x: Tensor) -> Grid:
+        """Return where the cells of coefficients (k, rows, cols) lie in the input (…, h, w)."""
         layout = Layout("maps", int(coefficients.shape[1]), int(coefficients.shape[2]))
         return grid_of(layout, (int(x.shape[-2]), int(x.shape[-1])), self._anchor_stride)
 

@@ -104,19 +104,19 @@ class Preprocessing:
             levels = functional.interpolate(
                 photo, (height, width), mode=self.interpolation, antialias=True
             )
-        scale, shift = self._affine()
+        scale, shift = self.affine()
         return torch.addcmul(shift, levels[0].contiguous(), scale)
 
     def to_pixels(self, tensor: torch.Tensor) -> np.ndarray:
         """Return a normalised tensor (3, h, w) as uint8 (h, w, 3): :meth:`to_tensor` backwards."""
         if tensor.ndim != 3 or tensor.shape[0] != 3:
             raise UsageError(f"one input has the shape (3, h, w), not {tuple(tensor.shape)}")
-        scale, shift = self._affine()
+        scale, shift = self.affine()
         levels = (tensor.detach().to("cpu", torch.float32) - shift) / scale
         rounded = levels.nan_to_num(0).round_().clamp_(0, 255).to(torch.uint8)
         return rounded.permute(1, 2, 0).contiguous().numpy()
 
-    def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (scale, shift), each (3, 1, 1): input = level · scale + shift."""
         mean = torch.tensor(self.mean, dtype=torch.float64).view(3, 1, 1)
         std = torch.tensor(self.std, dtype=torch.float64).view(3, 1, 1)
