@@ -10,6 +10,7 @@ import csv
 import hashlib
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ PATH_COLUMNS = ("path", "file", "filename", "file_name", "image")
 LABEL_COLUMNS = ("label", "class", "category")
 
 
-class Dataset:
+class Dataset(ABC):
     """Images by number.
 
     Attributes:
@@ -67,13 +68,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @abstractmethod
     def source(self, index: int) -> Source:
         """Return what :func:`dff.images.read_image` takes for an image; called by threads.
 
         Raises:
             ImageError: the image is not there.
         """
-        raise NotImplementedError
 
     def fingerprint(self) -> str:
         """Return a digest of all paths and labels."""
