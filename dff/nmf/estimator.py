@@ -16,18 +16,13 @@ from dff.errors import FactorizationError, UsageError
 from dff.nmf import inputs
 from dff.nmf.distributed import Total, alone, over_group
 from dff.nmf.fitting import Fit, encode_rows, minimise
-from dff.nmf.init import nndsvda, random_nonnegative
-from dff.nmf.precision import PRECISIONS, choose_precision
-from dff.nmf.rows import InMemory, Rows, sample
+from dff.nmf.products import PRECISIONS, choose_precision
+from dff.nmf.rows import InMemory, Rows
+from dff.nmf.start import STARTS, Start
 from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 from dff.nmf.threads import suited_threads
 
 __all__ = ["NMF", "SemiNMF"]
-
-STARTS = {"nndsvda": nndsvda, "random": random_nonnegative}
-SAMPLE_ROWS = 8192  # the start is fitted on so many rows, or
-SAMPLE_ROWS_PER_COMPONENT = 512  # on so many for each component, where there are twice as many
-START_ROWS = 4096  # rows that are enough for the singular vectors to start from
 
 
 class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -110,7 +105,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.precision not in PRECISIONS:
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
         if isinstance(self.init, str) and self.init not in STARTS:
-            raise UsageError(f"expected init in {sorted(STARTS)}, got {self.init!r}")
+            raise UsageError(f"expected init in {STARTS}, got {self.init!r}")
         if self.max_iter < 1 or self.tol < 0:
             raise UsageError(
                 f"expected max_iter >= 1 and tol >= 0, got {self.max_iter} and {self.tol}"
@@ -133,59 +128,21 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         device, kind = _place(rows)
         precision = choose_precision(self.precision, kind, device, everywhere * rows.shape[1])
         self.precision_ = str(precision).removeprefix("torch.")
-        options: dict[str, Any] = {"precision": precision, "tol": self.tol, "total": total}
-        energy: float | inputs.Inspector = self._inspector()
-        looked_at = rows
-        if isinstance(rows, InMemory) and rows.worth_keeping_in(precision):
-            looked_at, energy = self._kept(rows, precision, total)
-        if not isinstance(self.init, str):
-            components = self._given_start(rows.shape[1]).to(device, kind)
-        elif everywhere <= 2 * self._sample_rows():
-            few = sample(looked_at, START_ROWS, seed=self._seed())
-            self._check(few, rows, total)
-            components = self._start(few.to(precision), total)
+        if isinstance(self.init, str):
+            start = Start(
+                self.init, self.n_components, self._seed(), self._constraint, self._inspector,
+                precision, self.tol, self.max_iter, total,
+            )  # fmt: skip
+            components = start(rows, everywhere)
         else:
-            components = self._start_on_sample(looked_at, everywhere, options)
+            components = self._given_start(rows.shape[1]).to(device, kind)
         fit = minimise(
-            looked_at, components, self._constraint, energy, max_iter=self.max_iter, **options
-        )
+            rows, components, self._constraint, self._inspector(), precision=precision,
+            max_iter=self.max_iter, tol=self.tol, total=total,
+        )  # fmt: skip
         self._warn_unless_settled(fit)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return self._finish(rows, fit, total)
-
-    def _sample_rows(self) -> int:
-        return max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.n_components)
-
-    def _kept(self, rows: InMemory, precision: torch.dtype, total: Total) -> tuple[InMemory, float]:
-        """Return the checked rows in `precision`, and ||A||² over all ranks."""
-        inspector = self._inspector()
-        values = torch.empty_like(rows.values, dtype=precision)
-        for where, block in rows.blocks():
-            inspector(block)
-            values[where] = block
-        return InMemory(values), inspector.finish(rows, total)
-
-    def _start(self, values: Tensor, total: Total) -> Tensor:
-        return STARTS[self.init](values, self.n_components, seed=self._seed(), total=total)
-
-    def _start_on_sample(self, rows: Rows, everywhere: int, options: dict[str, Any]) -> Tensor:
-        """Return components fitted on a sample of the rows of all ranks."""
-        total, precision = options["total"], options["precision"]
-        count = -(-self._sample_rows() * rows.shape[0] // everywhere)
-        values = sample(rows, count, seed=self._seed())
-        energy = self._check(values, rows, total)
-        few = InMemory(values.to(precision), block_rows=max(1, count))
-        components = self._start(few.values[:: max(1, count // START_ROWS)], total)
-        few_looks = min(self.max_iter, 25)
-        return minimise(
-            few, components, self._constraint, energy, max_iter=few_looks, **options
-        ).components
-
-    def _check(self, values: Tensor, rows: Rows, total: Total) -> float:
-        """Return ||values||² over all ranks, or raise for a forbidden entry, named by `rows`."""
-        inspector = self._inspector()
-        inspector(values)
-        return inspector.finish(rows, total)
 
     def _given_start(self, columns: int) -> Tensor:
         start, floor = torch.as_tensor(self.init), self._constraint.floor
@@ -208,8 +165,8 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _finish(self, rows: Rows, fit: Fit, total: Total) -> tuple[Tensor, Tensor]:
         """Order the components, give them unit length, encode all rows, keep the figures."""
-        components = _canonical(fit)
-        encoding = encode_rows(rows, components)
+        components, codes = _canonical(fit)
+        encoding = encode_rows(rows, components, codes)
         k = len(components)
         figures = torch.cat([encoding.gram.double(), encoding.agreement.unsqueeze(1)], dim=1)
         figures = total(figures)
@@ -232,13 +189,17 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return tags
 
 
-def _canonical(fit: Fit) -> Tensor:
-    """Return the components (k, c) by what they explain, of unit length, or zero where unused."""
+def _canonical(fit: Fit) -> tuple[Tensor, Tensor]:
+    """Return the components (k, c) by what they explain, and their codes (k, n).
+
+    The components are of unit length, or zero where unused.
+    """
     order = fit.statistics.explained(fit.components).argsort(descending=True, stable=True)
-    lengths = torch.linalg.vector_norm(fit.components, dim=1)
-    used = (fit.statistics.gram.diagonal() > 0) & (lengths > 0)
-    scaled = fit.components / torch.where(used, lengths, 1.0).unsqueeze(1)
-    return torch.where(used.unsqueeze(1), scaled, 0.0)[order]
+    lengths = torch.linalg.vector_norm(fit.components, dim=1, keepdim=True)
+    used = (fit.statistics.gram.diagonal() > 0).unsqueeze(1) & (lengths > 0)
+    scaled = fit.components / torch.where(used, lengths, 1.0)
+    codes = fit.codes.mul_(torch.where(used, lengths, 0.0))
+    return torch.where(used, scaled, 0.0)[order], codes[order]
 
 
 def _place(rows: Rows) -> tuple[torch.device, torch.dtype]:

@@ -1,13 +1,14 @@
 """The loop: look at A block by block, gather statistics, update the components, extrapolate.
 
-One look does all that A is needed for, while a block is in the processor's cache: check it, encode
-it against the components, and add its share to the statistics (see ``steps``). Three ideas make
-few looks enough:
+One look does all that A is needed for, block by block: check it, encode it against the components,
+and add its share to the statistics (see ``steps``). Three ideas make few looks enough:
 
-- Many rows: the start is fitted on a sample of them, and all rows only finish it.
+- Many rows: the start is fitted on a sample of them in a basis of its leading singular vectors
+  (Erichson et al. 2018), where a look costs next to nothing; all rows only finish it.
 - Extrapolation: the components are pushed on along their last move before the next look (Ang &
   Gillis 2019); where that raised the loss, the best components are taken up again.
-- The loss comes from the statistics, so stopping costs nothing.
+- The loss comes from the statistics, before and after the components' update, so stopping costs
+  nothing and needs no look to compare with.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ from torch import Tensor
 
 from dff.nmf.distributed import Total, alone
 from dff.nmf.inputs import Inspector
-from dff.nmf.rows import Rows
+from dff.nmf.products import multiply
+from dff.nmf.rows import Converter, Rows
 from dff.nmf.steps import Constraint, Statistics, encode, sweep
 
 __all__ = ["Encoding", "Fit", "encode_rows", "look", "minimise"]
+
+MOMENTUM = 0.5  # share of the last move, at first
 
 Solve = Callable[[Tensor, Tensor, Tensor], None]
 
 
 @dataclass
 class Fit:
-    """What the loop found: components (k, c) and the statistics under them, ||A||², the losses."""
+    """What the loop found: components (k, c), the codes (k, n) and statistics they come from.
+
+    And ||A||², and the losses.
+    """
 
     components: Tensor
+    codes: Tensor
     statistics: Statistics
     energy: float = 0.0
     losses: list[float] = field(default_factory=list)
@@ -46,28 +54,32 @@ def look(
     solve: Solve,
     *,
     precision: torch.dtype,
+    basis: Tensor | None = None,
     inspector: Inspector | None = None,
 ) -> Statistics:
     """Go once over A: solve for the codes (k, n), in place, and return the statistics they give.
 
-    With bfloat16 `precision` the products with A take rounded factors, and so does everything that
-    is compared with those products: the statistics are those of the rounded factors.
+    With a `basis` (r, c) of orthonormal rows, A is `rows` (n, r) times it. With bfloat16
+    `precision` the products with A take rounded factors, and so does everything that is compared
+    with those products: the statistics are those of the rounded factors.
     """
     rounded = components.to(precision)
     exact = rounded.to(components.dtype)
     gram = exact @ exact.T
-    cross_total, gram_total = torch.zeros_like(components), torch.zeros_like(gram)
+    seen_as = rounded if basis is None else multiply(rounded, basis.T)
+    cross_total, gram_total = torch.zeros_like(seen_as, dtype=gram.dtype), torch.zeros_like(gram)
+    converted = Converter(precision)
     for where, values in rows.blocks():
         if inspector is not None:
             inspector(values)
-        block = values.to(precision)
+        block = converted(values)
         part = codes[:, where]
-        solve(part, gram, (rounded @ block.T).to(gram.dtype))
+        solve(part, gram, multiply(seen_as, block.T).to(gram.dtype))
         rounded_part = part.to(precision)
-        cross_total += rounded_part @ block
+        cross_total += multiply(rounded_part, block)
         exact_part = rounded_part.to(gram.dtype)
         gram_total.addmm_(exact_part, exact_part.T)
-    return Statistics(cross_total, gram_total)
+    return Statistics(cross_total if basis is None else multiply(cross_total, basis), gram_total)
 
 
 def summed(statistics: Statistics, total: Total) -> Statistics:
@@ -101,33 +113,38 @@ def minimise(
     precision: torch.dtype,
     max_iter: int,
     tol: float,
+    basis: Tensor | None = None,
     total: Total = alone,
 ) -> Fit:
     """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
 
-    Settled once a look lowers the loss by less than `tol` of it. `energy` is ||A||² over all
-    ranks, or the inspector that the first look shall feed to get it.
+    Settled once the update of the components lowers the loss by less than `tol` of it. `energy` is
+    ||A||² over all ranks, or the inspector that the first look shall feed to get it. `basis` is
+    that of :func:`look`.
     """
     inspector = energy if isinstance(energy, Inspector) else None
     codes = components.new_empty(len(components), rows.shape[0])
-    fit = Fit(components, Statistics(components, components[:, : len(components)]))
-    best, momentum, pushed = float("inf"), 0.5, False
+    fit = Fit(components, codes, Statistics(components, components[:, : len(components)]))
+    best, momentum, pushed = float("inf"), MOMENTUM, False
     for turn in range(max_iter):
         solve = next_solve if turn else first_solve
-        seen = look(rows, codes, components, solve, precision=precision, inspector=inspector)
+        seen = look(
+            rows, codes, components, solve, precision=precision, basis=basis, inspector=inspector
+        )
         if inspector is not None:
             energy, inspector = inspector.finish(rows, total), None
         assert isinstance(energy, float)
         seen = summed(seen, total)
         found = constraint.update(components, seen)
         loss = seen.loss(found, energy)
-        fit.settled = best - loss <= tol * abs(loss) and not (loss > best and pushed)
         if loss <= best:
+            fit.settled = seen.loss(components, energy) - loss <= tol * abs(loss)
             step = found - fit.components
             fit.components, fit.statistics, best, pushed = found, seen, loss, turn > 0
             momentum = min(1.0, momentum * 1.05)
             components = found.add(step, alpha=momentum * pushed).clamp_min_(constraint.floor)
         else:
+            fit.settled = not pushed  # all that is left is rounding
             components, momentum, pushed = fit.components, momentum / 1.5, False
         fit.energy = energy
         fit.losses.append(best)
@@ -145,16 +162,23 @@ class Encoding:
     gram: Tensor
 
 
-def encode_rows(rows: Rows, components: Tensor, *, inspector: Inspector | None = None) -> Encoding:
-    """Go once over A and return the codes against fixed `components` (k, c), in their precision."""
-    codes = components.new_empty(len(components), rows.shape[0])
-    gram = components @ components.T
-    agreement = torch.zeros(len(components), dtype=torch.float64, device=components.device)
+def encode_rows(
+    rows: Rows,
+    components: Tensor,
+    start: Tensor | None = None,
+    *,
+    inspector: Inspector | None = None,
+) -> Encoding:
+    """Go once over A and return the codes against fixed `components` (k, c), in their precision.
+
+    They are solved for from `start` (k, n), which is changed in place, where there is one.
+    """
+    cross = components.new_empty(len(components), rows.shape[0])
+    converted = Converter(components.dtype)
     for where, values in rows.blocks():
         if inspector is not None:
             inspector(values)
-        cross = components @ values.to(components.dtype).T
-        part = codes[:, where]
-        part.copy_(encode(gram, cross))
-        agreement += cross.mul_(part).sum(1, dtype=torch.float64)
+        cross[:, where] = multiply(components, converted(values).T)
+    codes = encode(components @ components.T, cross, start)
+    agreement = cross.mul_(codes).sum(1, dtype=torch.float64)
     return Encoding(codes, agreement, codes @ codes.T)

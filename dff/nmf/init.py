@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from dff.nmf.distributed import Total, alone
+from dff.nmf.products import multiply
 
-__all__ = ["Spectrum", "from_spectrum", "nndsvda", "random_nonnegative", "spectrum", "starts"]
+__all__ = ["Spectrum", "nndsvda", "random_nonnegative", "spectrum", "starts"]
 
 OVERSAMPLING = 10
 POWER = 2
@@ -41,15 +42,15 @@ def spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectr
 
     The products are made in the type of `a` and everything else in float32 (float64 for that).
     """
-    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
+    kind = _kind(a)
     columns = a.shape[1]
     generator = torch.Generator().manual_seed(seed)
     width = min(rank + OVERSAMPLING, columns)
     basis = torch.randn(columns, width, generator=generator).to(a.device, kind)
     for _ in range(POWER):
-        image = a @ basis.to(a.dtype)
-        basis, _ = torch.linalg.qr(total((a.T @ image).to(kind)))
-    image = (a @ basis.to(a.dtype)).to(kind)
+        image = multiply(a, basis.to(a.dtype))
+        basis, _ = torch.linalg.qr(total(multiply(image.T, a).to(kind)).T)
+    image = multiply(a, basis.to(a.dtype)).to(kind)
     values, vectors = torch.linalg.eigh(total(image.T @ image).double())
     leading = vectors.flip(1)[:, :rank].to(kind)
     return Spectrum(
@@ -59,16 +60,12 @@ def spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectr
     )
 
 
-def nndsvda(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
-    """Return the NNDSVDa components of `a` (n, c), of shape (k, c), zeros filled with its mean.
+def nndsvda(a: Tensor, parts: Spectrum, k: int, *, total: Total = alone) -> Tensor:
+    """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular triplets.
 
-    Of each pair of singular vectors the sign half that carries more energy is kept.
+    Zeros are filled with the mean of `a`. Of each pair of singular vectors the sign half that
+    carries more energy is kept.
     """
-    return from_spectrum(a, spectrum(a, k, seed=seed, total=total), k, total=total)
-
-
-def from_spectrum(a: Tensor, parts: Spectrum, k: int, *, total: Total = alone) -> Tensor:
-    """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular triplets."""
     left, right = parts.scaled_left[:, :k], parts.right[:k]
     sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
     left_norms = total(sides.square().sum(1)).sqrt()
@@ -84,22 +81,26 @@ def from_spectrum(a: Tensor, parts: Spectrum, k: int, *, total: Total = alone) -
 
 def random_nonnegative(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
     """Return `k` random components (k, c): |normal| at the scale of the mean of `a` (n, c)."""
-    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
+    kind = _kind(a)
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(k, a.shape[1], generator=generator, dtype=torch.float64).abs_()
     return draw.to(a.device, kind) * (mean_magnitude(a, total) / k).sqrt()
 
 
 def mean_magnitude(a: Tensor, total: Total) -> Tensor:
-    """Return the mean of |a| over all ranks, a scalar tensor."""
-    kind = torch.float64 if a.dtype == torch.float64 else torch.float32
-    columns = a.abs().sum(0, dtype=kind)
-    figures = total(torch.stack([columns.sum(), columns.new_tensor(float(a.numel()))]))
+    """Return the mean of |a| over all ranks, a scalar tensor; in bfloat16 of every eighth row."""
+    some = a[::8] if a.dtype == torch.bfloat16 else a
+    lengths = torch.linalg.vector_norm(some.to(_kind(a)), ord=1, dim=1)
+    figures = total(torch.stack([lengths.sum(), lengths.new_tensor(float(some.numel()))]))
     return figures[0] / figures[1]
+
+
+def _kind(a: Tensor) -> torch.dtype:
+    return torch.float64 if a.dtype == torch.float64 else torch.float32
 
 
 def starts(a: Tensor, counts: Sequence[int], *, random_state: int = 0) -> list[Tensor]:
     """Return NNDSVDa components (k, c) of `a` (n, c) for each k of `counts`, from one SVD."""
     with torch.inference_mode():
         parts = spectrum(a, max(counts), seed=random_state)
-        return [from_spectrum(a, parts, k) for k in counts]
+        return [nndsvda(a, parts, k) for k in counts]

@@ -43,8 +43,7 @@ def as_rows(estimator: Any, data: Any, *, fitted: bool, least: int = 1) -> Rows:
         )  # fmt: skip
     except ValueError as error:
         raise FactorizationError(str(error)) from error
-    on_disk = isinstance(data, np.memmap)
-    return InMemory(torch.from_numpy(_borrowed(array)), on_disk=on_disk)
+    return InMemory(torch.from_numpy(_borrowed(array)))
 
 
 def _borrowed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -5,7 +5,7 @@ A factorization only ever asks for A's shape, for its blocks in order, and for a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
 
-__all__ = ["BLOCK_BYTES", "InMemory", "RowBlocks", "Rows", "sample"]
+__all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "sample"]
 
-BLOCK_BYTES = 1 << 23  # of float32: small enough to stay in a processor's cache between two uses
-
-KEPT_ENTRIES = 1 << 27  # a bfloat16 copy of 256 MiB at most
+BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
+PIECE_ROWS = 512  # sampled at once
 
 
 class Rows(Protocol):
@@ -33,29 +32,17 @@ class Rows(Protocol):
 
 
 class InMemory:
-    """The rows of a tensor (n, c), perhaps memory-mapped (`on_disk`); blocks are views."""
+    """The rows of a tensor (n, c), perhaps memory-mapped; blocks are views."""
 
-    def __init__(
-        self, values: Tensor, *, block_rows: int | None = None, on_disk: bool = False
-    ) -> None:
+    def __init__(self, values: Tensor) -> None:
         self.values = values
-        self.on_disk = on_disk
         self.shape = (values.shape[0], values.shape[1])
-        row_bytes = values.element_size() * values.shape[1]
-        self.block_rows = block_rows or max(256, BLOCK_BYTES // row_bytes)
-
-    def worth_keeping_in(self, precision: torch.dtype) -> bool:
-        """Return whether a copy in another `precision` beats converting each block on each look."""
-        return (
-            precision != self.values.dtype
-            and not self.on_disk
-            and self.values.numel() <= KEPT_ENTRIES
-        )
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, view of them)."""
-        for first in range(0, len(self.values), self.block_rows):
-            where = slice(first, min(first + self.block_rows, len(self.values)))
+        height = max(256, BLOCK_BYTES // (self.values.element_size() * self.shape[1]))
+        for first in range(0, len(self.values), height):
+            where = slice(first, min(first + height, len(self.values)))
             yield where, self.values[where]
 
 
@@ -124,6 +111,22 @@ class RowBlocks:
             )
 
 
+class Converter:
+    """Gives blocks in a type of products, one after the other in the same memory."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        self.kind = kind
+        self._buffer: Tensor | None = None
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """Return `block` (b, c) in the type, valid until the next call."""
+        if block.dtype == self.kind:
+            return block
+        if self._buffer is None or len(self._buffer) < len(block):
+            self._buffer = torch.empty(block.shape, dtype=self.kind, device=block.device)
+        return self._buffer[: len(block)].copy_(block)
+
+
 def _as_float(piece: Any) -> Tensor:
     """Return a tensor of `piece` in float32, or in float64 where it is that."""
     if isinstance(piece, Tensor):
@@ -135,17 +138,34 @@ def _as_float(piece: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))
 
 
-def sample(rows: Rows, count: int, *, seed: int) -> Tensor:
-    """Return `count` rows (count, c), drawn without replacement by a generator of its own."""
+def sample(
+    rows: Rows, count: int, *, seed: int, kind: torch.dtype, visit: Callable[[Tensor], None]
+) -> Tensor:
+    """Return `count` rows (count, c) in the type `kind`; all of a matrix in memory as they are.
+
+    One row is drawn from each of as many even stretches of rows: neighbours are much alike (they
+    come from one image), so this covers the data better than independent draws. `visit` is called
+    with the values before their type is changed, piece by piece.
+    """
     total = rows.shape[0]
     if isinstance(rows, InMemory) and count >= total:
-        return rows.values
+        visit(rows.values)
+        return rows.values.to(kind)
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(total, generator=generator)[:count].sort().values
-    if isinstance(rows, InMemory):
-        return rows.values[chosen.to(rows.values.device)]
-    parts = []
+    edges = torch.arange(count + 1) * total // max(1, count)
+    place = torch.rand(count, generator=generator, dtype=torch.float64)
+    chosen = edges[:-1] + (place * edges.diff()).long()
+    drawn = torch.empty(0, dtype=kind)
     for where, block in rows.blocks():
-        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop]))
-        parts.append(block[(chosen[low:high] - where.start).to(block.device)])
-    return torch.cat(parts)
+        if len(drawn) != count:
+            drawn = torch.empty(count, rows.shape[1], dtype=kind, device=block.device)
+            buffer = block.new_empty(min(count, PIECE_ROWS), rows.shape[1])
+        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
+        for first in range(low, high, PIECE_ROWS):
+            last = min(first + PIECE_ROWS, high)
+            piece = buffer[: last - first]
+            places = (chosen[first:last] - where.start).to(block.device)
+            torch.index_select(block, 0, places, out=piece)
+            visit(piece)
+            drawn[first:last] = piece
+    return drawn

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dff.nmf.threads import in_shares
+
 __all__ = [
     "FREE",
     "NONNEGATIVE",
@@ -74,35 +76,52 @@ def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
 
     A component whose gram[j, j] is zero is left as it is: nothing depends on it.
     """
+    offdiagonal, target = _scaled(gram, cross)
+    in_shares(lambda part: _sweep(x[:, part], offdiagonal, target[:, part], times), x)
+    return x
+
+
+def _scaled(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what x_j <- max(0, target_j - sum over i of offdiagonal_ji x_i) needs."""
     diagonal = gram.diagonal()
     inverse = torch.where(diagonal > torch.finfo(gram.dtype).tiny, 1 / diagonal, 0.0).unsqueeze(1)
-    # x_j <- max(0, cross_j / g_jj - sum over i != j of (g_ji / g_jj) x_i)
     offdiagonal = gram * inverse
     offdiagonal.diagonal().sub_(1)
-    target = cross * inverse
+    return offdiagonal, cross * inverse
+
+
+def _sweep(x: Tensor, offdiagonal: Tensor, target: Tensor, times: int) -> None:
     buffer, transposed = torch.empty_like(target[0]), x.T
     rows = list(zip(target.unbind(), offdiagonal.unbind(), x.unbind(), strict=True))
     for _ in range(times):
         for wanted, weights, row in rows:
             torch.addmv(wanted, transposed, weights, alpha=-1, out=buffer)
             torch.clamp_min(buffer, 0, out=row)
-    return x
 
 
-def encode(gram: Tensor, cross: Tensor, *, max_sweeps: int = 2000) -> Tensor:
-    """Return the minimiser X >= 0 (k, m): sweeps from the clipped least squares solution.
+def encode(
+    gram: Tensor, cross: Tensor, start: Tensor | None = None, *, max_sweeps: int = 2000
+) -> Tensor:
+    """Return the minimiser X >= 0 (k, m), swept on from `start`, which is changed in place.
 
-    Ends when four sweeps move X by a tenth of the root of the machine precision, relative to its
-    norm (3e-5 in float32), or after `max_sweeps`.
+    Without a start, from the clipped least squares solution. Ends when four sweeps move X by a
+    tenth of the root of the machine precision, relative to its norm (3e-5 in float32), or after
+    `max_sweeps`; the columns of each thread on their own.
     """
     tol = 0.1 * torch.finfo(gram.dtype).eps ** 0.5
-    x = least_squares(gram, cross).clamp_min_(0)
-    for _ in range(max_sweeps // 4):
-        before = x.clone()
-        sweep(x, gram, cross, times=4)
-        if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
-            break
-    return x
+    codes = least_squares(gram, cross).clamp_min_(0) if start is None else start
+    offdiagonal, target = _scaled(gram, cross)
+
+    def work(part: slice) -> None:
+        x, wanted = codes[:, part], target[:, part]
+        for _ in range(max_sweeps // 4):
+            before = x.clone()
+            _sweep(x, offdiagonal, wanted, 4)
+            if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
+                break
+
+    in_shares(work, codes)
+    return codes
 
 
 def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
