@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
 
-__all__ = ["Total", "alone", "over_group"]
+__all__ = ["Total", "alone", "over_group", "place"]
 
 Total = Callable[[Tensor], Tensor]
 
@@ -39,6 +39,16 @@ def over_group() -> Total:
             "torchrun and call torch.distributed.init_process_group, or pass distributed=False"
         )
     return _sum_over_ranks
+
+
+def place(count: int, total: Total) -> tuple[int, int]:
+    """Return how many rows lie on the ranks before this one, which has `count`, and on all."""
+    if total is alone:
+        return 0, count
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.float64)
+    counts[dist.get_rank()] = count
+    counts = total(counts)
+    return int(counts[: dist.get_rank()].sum()), int(counts.sum())
 
 
 def _sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
 from dff.nmf import inputs
-from dff.nmf.distributed import Total, alone, over_group
+from dff.nmf.distributed import Total, alone, over_group, place
 from dff.nmf.fitting import Fit, encode_rows, minimise
 from dff.nmf.products import PRECISIONS, choose_precision
 from dff.nmf.rows import InMemory, Rows
@@ -62,10 +62,10 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._check_options()
         total = over_group() if self.distributed else alone
         rows = self._rows(X, fitted=False)
-        everywhere = int(total(torch.tensor([float(rows.shape[0])], dtype=torch.float64)))
+        before, everywhere = place(rows.shape[0], total)
         inputs.check_components(self.n_components, everywhere, rows.shape[1])
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
-            codes, components = self._factorize(rows, everywhere, total)
+            codes, components = self._factorize(rows, before, everywhere, total)
         self.components_ = inputs.like(components, X)
         return inputs.like(codes, X)
 
@@ -123,7 +123,9 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         signed = self._constraint.floor < 0
         return inputs.Inspector(f"{type(self).__name__} (input X)", signed=signed)
 
-    def _factorize(self, rows: Rows, everywhere: int, total: Total) -> tuple[Tensor, Tensor]:
+    def _factorize(
+        self, rows: Rows, before: int, everywhere: int, total: Total
+    ) -> tuple[Tensor, Tensor]:
         """Return the codes (n, k) and components (k, c) of `rows`; set what the fit learnt."""
         device, kind = _place(rows)
         precision = choose_precision(self.precision, kind, device, everywhere * rows.shape[1])
@@ -131,9 +133,9 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if isinstance(self.init, str):
             start = Start(
                 self.init, self.n_components, self._seed(), self._constraint, self._inspector,
-                precision, self.tol, self.max_iter, total,
+                precision, self.tol, self.max_iter, total, before, everywhere,
             )  # fmt: skip
-            components = start(rows, everywhere)
+            components = start(rows)
         else:
             components = self._given_start(rows.shape[1]).to(device, kind)
         fit = minimise(

@@ -139,23 +139,41 @@ def _as_float(piece: Any) -> Tensor:
 
 
 def sample(
-    rows: Rows, count: int, *, seed: int, kind: torch.dtype, visit: Callable[[Tensor], None]
+    rows: Rows,
+    count: int,
+    *,
+    seed: int,
+    kind: torch.dtype,
+    visit: Callable[[Tensor], None],
+    before: int = 0,
+    everywhere: int | None = None,
 ) -> Tensor:
-    """Return `count` rows (count, c) in the type `kind`; all of a matrix in memory as they are.
+    """Return, in the type `kind`, the rows of this process that are among `count` of all rows.
 
-    One row is drawn from each of as many even stretches of rows: neighbours are much alike (they
-    come from one image), so this covers the data better than independent draws. `visit` is called
-    with the values before their type is changed, piece by piece.
+    One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
+    (they come from one image), so this covers the data better than independent draws. All ranks
+    draw the same: of the rows `everywhere`, those of this process come after so many `before`.
+    `visit` is called with the values before their type is changed, piece by piece.
     """
-    total = rows.shape[0]
-    if isinstance(rows, InMemory) and count >= total:
+    own, everywhere = rows.shape[0], everywhere or rows.shape[0]
+    if isinstance(rows, InMemory) and count >= everywhere:
         visit(rows.values)
         return rows.values.to(kind)
     generator = torch.Generator().manual_seed(seed)
-    edges = torch.arange(count + 1) * total // max(1, count)
+    count = min(count, everywhere)
+    edges = torch.arange(count + 1) * everywhere // count
     place = torch.rand(count, generator=generator, dtype=torch.float64)
-    chosen = edges[:-1] + (place * edges.diff()).long()
-    drawn = torch.empty(0, dtype=kind)
+    chosen = edges[:-1] + (place * edges.diff()).long() - before
+    chosen = chosen[(chosen >= 0) & (chosen < own)]
+    return _drawn(rows, chosen, kind, visit)
+
+
+def _drawn(
+    rows: Rows, chosen: Tensor, kind: torch.dtype, visit: Callable[[Tensor], None]
+) -> Tensor:
+    """Return the `chosen` rows (ascending), read block by block."""
+    count = len(chosen)
+    drawn = torch.empty(0, rows.shape[1], dtype=kind)
     for where, block in rows.blocks():
         if len(drawn) != count:
             drawn = torch.empty(count, rows.shape[1], dtype=kind, device=block.device)

@@ -8,7 +8,6 @@ what only the first one held.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +47,8 @@ class Start:
         tol: tolerance of the whole fit.
         max_iter: most looks at the data.
         total: the sum over ranks.
+        before: rows on the ranks before this one.
+        everywhere: rows on all ranks.
     """
 
     kind: str
@@ -59,30 +60,34 @@ class Start:
     tol: float
     max_iter: int
     total: Total
+    before: int
+    everywhere: int
 
-    def __call__(self, rows: Rows, everywhere: int) -> Tensor:
-        """Return the components for `rows`, of which all ranks together have `everywhere`.
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return the components for `rows`, this rank's own of all.
 
         Raises:
             FactorizationError: a forbidden entry in the sample.
         """
         wanted = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.k)
-        values, energy = self._sample(rows, wanted / everywhere, self.seed)
-        if everywhere <= wanted:
+        values, energy = self._sample(rows, wanted, self.seed)
+        if self.everywhere <= wanted:
             return self._plain(values)
         rank = min(self.k + SKETCH, values.shape[1])
         parts = spectrum(values, rank, seed=self.seed, total=self.total)
         found = self._plain(values, parts)
         found = self._fitted(parts.scaled_left, energy, found, parts.right, FIRST_TOL)
-        values, energy = self._sample(rows, LARGER * wanted / everywhere, self.seed + 1)
+        values, energy = self._sample(rows, LARGER * wanted, self.seed + 1)
         short = multiply(values, parts.right.T.to(values.dtype)).to(found.dtype)
         return self._fitted(short, energy, found, parts.right, SECOND_TOL)
 
-    def _sample(self, rows: Rows, share: float, seed: int) -> tuple[Tensor, float]:
-        """Return this `share` of the rows, checked, in the precision, and their ||·||²."""
-        count = math.ceil(min(1.0, share) * rows.shape[0])
+    def _sample(self, rows: Rows, count: int, seed: int) -> tuple[Tensor, float]:
+        """Return this rank's share of `count` rows, checked, in the precision, and all ||·||²."""
         inspector = self.inspector()
-        values = sample(rows, count, seed=seed, kind=self.precision, visit=inspector)
+        values = sample(
+            rows, count, seed=seed, kind=self.precision, visit=inspector,
+            before=self.before, everywhere=self.everywhere,
+        )  # fmt: skip
         return values, inspector.finish(rows, self.total)
 
     def _plain(self, values: Tensor, parts: Spectrum | None = None) -> Tensor:
