@@ -76,26 +76,27 @@ def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
 
     A component whose gram[j, j] is zero is left as it is: nothing depends on it.
     """
-    offdiagonal, target = _scaled(gram, cross)
-    in_shares(lambda part: _sweep(x[:, part], offdiagonal, target[:, part], times), x)
+    moves = _moves(gram)
+    in_shares(lambda part: _sweep(x[:, part], cross[:, part], moves, times), x)
     return x
 
 
-def _scaled(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what x_j <- max(0, target_j - sum over i of offdiagonal_ji x_i) needs."""
-    diagonal = gram.diagonal()
-    inverse = torch.where(diagonal > torch.finfo(gram.dtype).tiny, 1 / diagonal, 0.0).unsqueeze(1)
-    offdiagonal = gram * inverse
-    offdiagonal.diagonal().sub_(1)
-    return offdiagonal, cross * inverse
+def _moves(gram: Tensor) -> list[tuple[int, Tensor, float]]:
+    """Return (j, gram[j] but for its own entry, 1 / gram[j, j]) of each component that is used."""
+    others, tiny = gram.clone().fill_diagonal_(0), torch.finfo(gram.dtype).tiny
+    sizes = gram.diagonal().tolist()
+    rows = enumerate(zip(others.unbind(), sizes, strict=True))
+    return [(j, row, 1 / size) for j, (row, size) in rows if size > tiny]
 
 
-def _sweep(x: Tensor, offdiagonal: Tensor, target: Tensor, times: int) -> None:
-    buffer, transposed = torch.empty_like(target[0]), x.T
-    rows = list(zip(target.unbind(), offdiagonal.unbind(), x.unbind(), strict=True))
+def _sweep(x: Tensor, cross: Tensor, moves: list[tuple[int, Tensor, float]], times: int) -> None:
+    """Set x_j to max(0, (cross_j - sum over i != j of gram_ji x_i) / gram_jj), one after another."""
+    buffer, transposed = torch.empty_like(cross[0]), x.T
+    given, rows = cross.unbind(), x.unbind()
+    plan = [(given[j], weights, inverse, rows[j]) for j, weights, inverse in moves]
     for _ in range(times):
-        for wanted, weights, row in rows:
-            torch.addmv(wanted, transposed, weights, alpha=-1, out=buffer)
+        for wanted, weights, inverse, row in plan:
+            torch.addmv(wanted, transposed, weights, beta=inverse, alpha=-inverse, out=buffer)
             torch.clamp_min(buffer, 0, out=row)
 
 
@@ -110,13 +111,13 @@ def encode(
     """
     tol = 0.1 * torch.finfo(gram.dtype).eps ** 0.5
     codes = least_squares(gram, cross).clamp_min_(0) if start is None else start
-    offdiagonal, target = _scaled(gram, cross)
+    moves = _moves(gram)
 
     def work(part: slice) -> None:
-        x, wanted = codes[:, part], target[:, part]
+        x, wanted = codes[:, part], cross[:, part]
         for _ in range(max_sweeps // 4):
             before = x.clone()
-            _sweep(x, offdiagonal, wanted, 4)
+            _sweep(x, wanted, moves, 4)
             if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
                 break
 

@@ -39,11 +39,11 @@ def in_shares(work: Callable[[slice], None], codes: Tensor) -> None:
     The columns are independent problems whose many small steps torch runs on one thread each. On a
     processor that has several and where there is enough to do, each takes a share.
     """
-    columns = codes.shape[1]
-    count = min(torch.get_num_threads(), codes.numel() // SHARE)
-    if count < 2 or codes.device.type != "cpu":
+    columns, count = codes.shape[1], codes.numel() // SHARE
+    if count < 2 or codes.device.type != "cpu" or torch.get_num_threads() == 1:
         work(slice(0, columns))
         return
+    count = min(count, torch.get_num_threads())
 
     def share(index: int) -> None:
         with torch.inference_mode():
