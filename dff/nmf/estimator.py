@@ -15,7 +15,7 @@ from torch import Tensor
 from dff.errors import FactorizationError, UsageError
 from dff.nmf import inputs
 from dff.nmf.distributed import Total, alone, over_group, place
-from dff.nmf.fitting import Fit, encode_rows, minimise
+from dff.nmf.fitting import Fit, Settings, encode_rows, minimise
 from dff.nmf.products import PRECISIONS, choose_precision
 from dff.nmf.rows import InMemory, Rows
 from dff.nmf.start import STARTS, Start
@@ -37,6 +37,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         max_iter: int = 200,
         tol: float = 1e-4,
         init: Any = "nndsvda",
+        n_init: int = 1,
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
         distributed: bool = False,
@@ -45,6 +46,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.max_iter = max_iter
         self.tol = tol
         self.init = init
+        self.n_init = n_init
         self.random_state = random_state
         self.precision = precision
         self.distributed = distributed
@@ -106,6 +108,12 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
         if isinstance(self.init, str) and self.init not in STARTS:
             raise UsageError(f"expected init in {STARTS}, got {self.init!r}")
+        given = 0 if isinstance(self.init, str) else 1
+        if self.n_init < 1 or given and self.n_init > 1:
+            raise UsageError(
+                f"expected n_init of 1 or more, and 1 with components given as init, got "
+                f"{self.n_init}"
+            )
         if self.max_iter < 1 or self.tol < 0:
             raise UsageError(
                 f"expected max_iter >= 1 and tol >= 0, got {self.max_iter} and {self.tol}"
@@ -130,18 +138,18 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         device, kind = _place(rows)
         precision = choose_precision(self.precision, kind, device, everywhere * rows.shape[1])
         self.precision_ = str(precision).removeprefix("torch.")
+        settings = Settings(self._constraint, precision, self.max_iter, self.tol, total)
         if isinstance(self.init, str):
+            seed = self._seed()
             start = Start(
-                self.init, self.n_components, self._seed(), self._constraint, self._inspector,
-                precision, self.tol, self.max_iter, total, before, everywhere,
+                self.init, self.n_components, self.n_init, seed, self._inspector, settings, before,
+                everywhere,
             )  # fmt: skip
-            components = start(rows)
+            starts = start(rows)
         else:
-            components = self._given_start(rows.shape[1]).to(device, kind)
-        fit = minimise(
-            rows, components, self._constraint, self._inspector(), precision=precision,
-            max_iter=self.max_iter, tol=self.tol, total=total,
-        )  # fmt: skip
+            starts = [self._given_start(rows.shape[1]).to(device, kind)]
+        fits = [minimise(rows, each, self._inspector(), settings) for each in starts]
+        fit = min(fits, key=lambda fit: fit.losses[-1])
         self._warn_unless_settled(fit)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return self._finish(rows, fit, total)
@@ -223,6 +231,9 @@ class NMF(_Factorizer):
         tol: settled when a look lowers the loss by less than this share of it.
         init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "random", or
             components (k, c) to start from.
+        n_init: how many starts are tried, of which the best fit is kept; all but the first are
+            random. Few rows have many local minima, so 4 starts give a lower loss there; of many
+            rows only a sample is fitted so often.
         random_state: seed of the fit's own generator; None for fresh entropy.
         precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
             bfloat16 for large float32 data on processors that have it in hardware.

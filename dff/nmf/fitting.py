@@ -25,11 +25,22 @@ from dff.nmf.products import multiply
 from dff.nmf.rows import Converter, Rows
 from dff.nmf.steps import Constraint, Statistics, encode, sweep
 
-__all__ = ["Encoding", "Fit", "encode_rows", "look", "minimise"]
+__all__ = ["Encoding", "Fit", "Settings", "encode_rows", "look", "minimise"]
 
 MOMENTUM = 0.5  # share of the last move, at first
 
 Solve = Callable[[Tensor, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to minimise: what H may be, in which precision, how long, and the sum over ranks."""
+
+    constraint: Constraint
+    precision: torch.dtype
+    max_iter: int
+    tol: float
+    total: Total = alone
 
 
 @dataclass
@@ -107,34 +118,31 @@ def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
 def minimise(
     rows: Rows,
     components: Tensor,
-    constraint: Constraint,
     energy: float | Inspector,
+    settings: Settings,
     *,
-    precision: torch.dtype,
-    max_iter: int,
-    tol: float,
     basis: Tensor | None = None,
-    total: Total = alone,
 ) -> Fit:
     """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
 
-    Settled once the update of the components lowers the loss by less than `tol` of it. `energy` is
-    ||A||² over all ranks, or the inspector that the first look shall feed to get it. `basis` is
+    Settled once the update of the components lowers the loss by less than ``tol`` of it. `energy`
+    is ||A||² over all ranks, or the inspector that the first look shall feed to get it. `basis` is
     that of :func:`look`.
     """
+    constraint, precision, tol = settings.constraint, settings.precision, settings.tol
     inspector = energy if isinstance(energy, Inspector) else None
     codes = components.new_empty(len(components), rows.shape[0])
     fit = Fit(components, codes, Statistics(components, components[:, : len(components)]))
     best, momentum, pushed = float("inf"), MOMENTUM, False
-    for turn in range(max_iter):
+    for turn in range(settings.max_iter):
         solve = next_solve if turn else first_solve
         seen = look(
             rows, codes, components, solve, precision=precision, basis=basis, inspector=inspector
         )
         if inspector is not None:
-            energy, inspector = inspector.finish(rows, total), None
+            energy, inspector = inspector.finish(rows, settings.total), None
         assert isinstance(energy, float)
-        seen = summed(seen, total)
+        seen = summed(seen, settings.total)
         found = constraint.update(components, seen)
         loss = seen.loss(found, energy)
         if loss <= best:

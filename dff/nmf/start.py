@@ -9,18 +9,15 @@ what only the first one held.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from dff.nmf.distributed import Total
-from dff.nmf.fitting import minimise
+from dff.nmf.fitting import Fit, Settings, minimise
 from dff.nmf.init import Spectrum, nndsvda, random_nonnegative, spectrum
 from dff.nmf.inputs import Inspector
 from dff.nmf.products import multiply
 from dff.nmf.rows import InMemory, Rows, sample
-from dff.nmf.steps import Constraint
 
 __all__ = ["STARTS", "Start"]
 
@@ -40,68 +37,63 @@ class Start:
     Attributes:
         kind: one of `STARTS`.
         k: number of components.
-        seed: of the generators of the sample and the start.
-        constraint: what the components may be.
+        n_init: how many starts; all but the first are random.
+        seed: of the generators of the samples and the starts.
         inspector: makes a new inspector of entries.
-        precision: type of the products with A.
-        tol: tolerance of the whole fit.
-        max_iter: most looks at the data.
-        total: the sum over ranks.
+        settings: those of the whole fit.
         before: rows on the ranks before this one.
         everywhere: rows on all ranks.
     """
 
     kind: str
     k: int
+    n_init: int
     seed: int
-    constraint: Constraint
     inspector: Callable[[], Inspector]
-    precision: torch.dtype
-    tol: float
-    max_iter: int
-    total: Total
+    settings: Settings
     before: int
     everywhere: int
 
-    def __call__(self, rows: Rows) -> Tensor:
-        """Return the components for `rows`, this rank's own of all.
+    def __call__(self, rows: Rows) -> list[Tensor]:
+        """Return the starts for `rows`, this rank's own of all; one, the best, if there are many.
 
         Raises:
             FactorizationError: a forbidden entry in the sample.
         """
         wanted = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.k)
         values, energy = self._sample(rows, wanted, self.seed)
-        if self.everywhere <= wanted:
-            return self._plain(values)
-        rank = min(self.k + SKETCH, values.shape[1])
-        parts = spectrum(values, rank, seed=self.seed, total=self.total)
-        found = self._plain(values, parts)
-        found = self._fitted(parts.scaled_left, energy, found, parts.right, FIRST_TOL)
+        sampled = self.everywhere > wanted
+        rank = min(self.k + SKETCH * sampled, values.shape[1])
+        parts = spectrum(values, rank, seed=self.seed, total=self.settings.total)
+        starts = [self._start(values, parts, number) for number in range(self.n_init)]
+        if not sampled:
+            return starts
+        basis = parts.right
+        found = [self._fit(parts.scaled_left, energy, each, basis, FIRST_TOL) for each in starts]
+        best = min(found, key=lambda fit: fit.losses[-1]).components
         values, energy = self._sample(rows, LARGER * wanted, self.seed + 1)
-        short = multiply(values, parts.right.T.to(values.dtype)).to(found.dtype)
-        return self._fitted(short, energy, found, parts.right, SECOND_TOL)
+        short = multiply(values, basis.T.to(values.dtype)).to(basis.dtype)
+        return [self._fit(short, energy, best, basis, SECOND_TOL).components]
 
     def _sample(self, rows: Rows, count: int, seed: int) -> tuple[Tensor, float]:
         """Return this rank's share of `count` rows, checked, in the precision, and all ||·||²."""
         inspector = self.inspector()
         values = sample(
-            rows, count, seed=seed, kind=self.precision, visit=inspector,
+            rows, count, seed=seed, kind=self.settings.precision, visit=inspector,
             before=self.before, everywhere=self.everywhere,
         )  # fmt: skip
-        return values, inspector.finish(rows, self.total)
+        return values, inspector.finish(rows, self.settings.total)
 
-    def _plain(self, values: Tensor, parts: Spectrum | None = None) -> Tensor:
-        if self.kind == "random":
-            return random_nonnegative(values, self.k, seed=self.seed, total=self.total)
-        if parts is None:
-            parts = spectrum(values, self.k, seed=self.seed, total=self.total)
-        return nndsvda(values, parts, self.k, total=self.total)
+    def _start(self, values: Tensor, parts: Spectrum, number: int) -> Tensor:
+        total = self.settings.total
+        if number == 0 and self.kind == "nndsvda":
+            return nndsvda(values, parts, self.k, total=total)
+        return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
 
-    def _fitted(
-        self, short: Tensor, energy: float, start: Tensor, basis: Tensor, tol: float
-    ) -> Tensor:
-        """Return the components that fit the rows `short` (n, r) times `basis` (r, c)."""
-        return minimise(
-            InMemory(short), start, self.constraint, energy, precision=start.dtype, basis=basis,
-            max_iter=min(self.max_iter, SKETCH_ITER), tol=tol * self.tol, total=self.total,
-        ).components  # fmt: skip
+    def _fit(self, short: Tensor, energy: float, start: Tensor, basis: Tensor, tol: float) -> Fit:
+        """Return the fit to the rows `short` (n, r) times `basis` (r, c)."""
+        settings = replace(
+            self.settings, precision=start.dtype, tol=tol * self.settings.tol,
+            max_iter=min(self.settings.max_iter, SKETCH_ITER),
+        )  # fmt: skip
+        return minimise(InMemory(short), start, energy, settings, basis=basis)
