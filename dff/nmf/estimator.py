@@ -108,8 +108,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
         if isinstance(self.init, str) and self.init not in STARTS:
             raise UsageError(f"expected init in {STARTS}, got {self.init!r}")
-        given = 0 if isinstance(self.init, str) else 1
-        if self.n_init < 1 or given and self.n_init > 1:
+        if self.n_init < 1 or (self.n_init > 1 and not isinstance(self.init, str)):
             raise UsageError(
                 f"expected n_init of 1 or more, and 1 with components given as init, got "
                 f"{self.n_init}"

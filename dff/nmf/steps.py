@@ -90,7 +90,7 @@ def _moves(gram: Tensor) -> list[tuple[int, Tensor, float]]:
 
 
 def _sweep(x: Tensor, cross: Tensor, moves: list[tuple[int, Tensor, float]], times: int) -> None:
-    """Set x_j to max(0, (cross_j - sum over i != j of gram_ji x_i) / gram_jj), one after another."""
+    """Set each x_j in turn to max(0, (cross_j - sum over i != j of gram_ji x_i) / gram_jj)."""
     buffer, transposed = torch.empty_like(cross[0]), x.T
     given, rows = cross.unbind(), x.unbind()
     plan = [(given[j], weights, inverse, rows[j]) for j, weights, inverse in moves]
