@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import NMF, OffsetNMF, RowBlocks, SemiNMF, as_factorizer
+from dff.nmf import NMF, OffsetNMF, RowBlocks, SemiNMF, as_factorizer, rows
 from dff.nmf.steps import encode, sweep
 
 
@@ -105,7 +105,8 @@ def test_encoding_meets_the_optimality_conditions():
     y = torch.rand(6, 30, generator=generator).double()
     b = torch.rand(30, 50, generator=generator).double()
     gram, cross = y @ y.T, y @ b
-    x = encode(gram, cross)
+    x = torch.zeros(6, 50).double()
+    encode(x, gram, cross)
     gradient = gram @ x - cross
     assert float(gradient.min()) > -1e-6
     assert float((gradient * x).abs().max()) < 1e-6
@@ -231,6 +232,8 @@ def test_bad_entry_outside_the_sample_is_found():
         ({"precision": "float8"}, "precision in"),
         ({"init": "svd"}, "init in"),
         ({"max_iter": 0}, "max_iter >= 1"),
+        ({"n_init": 0}, "n_init of 1 or more"),
+        ({"n_init": 2, "init": np.ones((2, 8))}, "1 with components given as init, got 2"),
         ({"distributed": True}, "init_process_group"),
     ],
 )
@@ -350,6 +353,32 @@ def test_what_cannot_factorize_is_refused():
             as_factorizer(estimator)
     with pytest.raises(UsageError, match=r"pass KMeans\(...\)"):
         as_factorizer(KMeans)
+
+
+@pytest.mark.parametrize("kind", [NMF, SemiNMF, OffsetNMF])
+def test_workers_side_by_side_give_what_one_gives(kind, monkeypatch):
+    a, _ = planted(rows=900, noise=0.3)
+    one = kind(4)
+    codes = one.fit_transform(a)
+    monkeypatch.setattr(rows, "workers", lambda entries, codes: 3)
+    several = kind(4)
+    found = several.fit_transform(a)
+    np.testing.assert_allclose(found, codes, atol=1e-9)
+    np.testing.assert_array_equal(kind(4).fit_transform(a), found)
+    np.testing.assert_allclose(several.transform(a), one.transform(a), atol=1e-9)
+    bad = a.copy()
+    bad[850, 7] = np.nan
+    with pytest.raises(FactorizationError, match="row 850, column 7"):
+        kind(4).fit(bad)
+
+
+def test_more_starts_end_lower_on_few_rows_and_never_higher():
+    errors = []
+    for seed in range(5):
+        a, _ = planted(rows=40, columns=200, k=9, noise=0.5, seed=seed)
+        errors.append([NMF(9, n_init=n).fit(a).reconstruction_err_ for n in (1, 4)])
+    assert all(several <= one for one, several in errors)
+    assert any(several < one for one, several in errors)
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -17,7 +17,7 @@ from dff.nmf import inputs
 from dff.nmf.distributed import Total, alone, over_group, place
 from dff.nmf.fitting import Fit, Settings, encode_rows, minimise
 from dff.nmf.products import PRECISIONS, choose_precision
-from dff.nmf.rows import InMemory, Rows
+from dff.nmf.rows import Rows
 from dff.nmf.start import STARTS, Start
 from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 from dff.nmf.threads import suited_threads
@@ -213,7 +213,7 @@ def _canonical(fit: Fit) -> tuple[Tensor, Tensor]:
 
 def _place(rows: Rows) -> tuple[torch.device, torch.dtype]:
     """Return the device of `rows` and the type to compute in: float64 for float64, else float32."""
-    first = rows.values if isinstance(rows, InMemory) else next(iter(rows.blocks()))[1]
+    _, first = next(iter(rows.blocks()))
     return first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
 
 

@@ -23,7 +23,8 @@ from dff.nmf.distributed import Total, alone
 from dff.nmf.inputs import Inspector
 from dff.nmf.products import multiply
 from dff.nmf.rows import Converter, Rows
-from dff.nmf.steps import Constraint, Statistics, encode, sweep
+from dff.nmf.steps import Constraint, Statistics, encode, least_squares, sweep
+from dff.nmf.threads import side_by_side
 
 __all__ = ["Encoding", "Fit", "Settings", "encode_rows", "look", "minimise"]
 
@@ -78,19 +79,25 @@ def look(
     exact = rounded.to(components.dtype)
     gram = exact @ exact.T
     seen_as = rounded if basis is None else multiply(rounded, basis.T)
-    cross_total, gram_total = torch.zeros_like(seen_as, dtype=gram.dtype), torch.zeros_like(gram)
-    converted = Converter(precision)
-    for where, values in rows.blocks():
-        if inspector is not None:
-            inspector(values)
-        block = converted(values)
-        part = codes[:, where]
-        solve(part, gram, multiply(seen_as, block.T).to(gram.dtype))
-        rounded_part = part.to(precision)
-        cross_total += multiply(rounded_part, block)
-        exact_part = rounded_part.to(gram.dtype)
-        gram_total.addmm_(exact_part, exact_part.T)
-    return Statistics(cross_total if basis is None else multiply(cross_total, basis), gram_total)
+
+    def gather(part: Rows) -> tuple[Tensor, Tensor]:
+        cross_total = torch.zeros_like(seen_as, dtype=gram.dtype)
+        gram_total, converted = torch.zeros_like(gram), Converter(precision)
+        for where, values in part.blocks():
+            if inspector is not None:
+                inspector(values)
+            block = converted(values)
+            own = codes[:, where]
+            solve(own, gram, multiply(seen_as, block.T).to(gram.dtype))
+            rounded_own = own.to(precision)
+            cross_total += multiply(rounded_own, block)
+            exact_own = rounded_own.to(gram.dtype)
+            gram_total.addmm_(exact_own, exact_own.T)
+        return cross_total, gram_total
+
+    found = side_by_side(gather, rows.parts(len(components)))
+    cross, codes_gram = (sum(sums[1:], sums[0]) for sums in zip(*found, strict=True))
+    return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
 
 
 def summed(statistics: Statistics, total: Total) -> Statistics:
@@ -181,12 +188,24 @@ def encode_rows(
 
     They are solved for from `start` (k, n), which is changed in place, where there is one.
     """
-    cross = components.new_empty(len(components), rows.shape[0])
-    converted = Converter(components.dtype)
-    for where, values in rows.blocks():
-        if inspector is not None:
-            inspector(values)
-        cross[:, where] = multiply(components, converted(values).T)
-    codes = encode(components @ components.T, cross, start)
-    agreement = cross.mul_(codes).sum(1, dtype=torch.float64)
-    return Encoding(codes, agreement, codes @ codes.T)
+    gram = components @ components.T
+    codes = components.new_empty(len(components), rows.shape[0]) if start is None else start
+
+    def gather(part: Rows) -> Tensor:
+        cross = components.new_empty(len(components), part.shape[0])
+        converted, at = Converter(components.dtype), 0
+        whole = slice(0, 0)
+        for where, values in part.blocks():
+            if inspector is not None:
+                inspector(values)
+            cross[:, at : at + len(values)] = multiply(components, converted(values).T)
+            at += len(values)
+            whole = slice(where.stop - at, where.stop)
+        own = codes[:, whole]
+        if start is None:
+            own.copy_(least_squares(gram, cross).clamp_min_(0))
+        encode(own, gram, cross)
+        return cross.mul_(own).sum(1, dtype=torch.float64)
+
+    agreements = side_by_side(gather, rows.parts(len(components)))
+    return Encoding(codes, sum(agreements[1:], agreements[0]), codes @ codes.T)

@@ -97,8 +97,8 @@ def check_components(k: Any, rows: int, columns: int) -> None:
 class Inspector:
     """Checks the entries of A while it is read, and sums ||A||².
 
-    Call it with each block; then ``finish`` gives the energy, or the error. Nothing is waited for
-    in between, so a GPU is not held up.
+    Call it with each block, from any thread; then ``finish`` gives the energy, or the error.
+    Nothing is waited for in between, so a GPU is not held up.
     """
 
     def __init__(self, who: str, *, signed: bool) -> None:
@@ -120,7 +120,8 @@ class Inspector:
 
     def finish(self, rows: Rows, total: Total = alone) -> float:
         """Return ||A||² over all ranks; raise on all of them if any holds a forbidden entry."""
-        energy = torch.stack(self.energies).sum() if self.energies else torch.zeros(())
+        energies = torch.stack(self.energies) if self.energies else torch.zeros(0)
+        energy = energies.sort().values.sum()  # the same in whichever order the blocks came
         finite = bool(energy.isfinite())
         wrong = not finite or (bool(self.lowest) and float(torch.stack(self.lowest).min()) < 0)
         figures = [float(energy) if finite else 0.0, float(wrong)]

@@ -34,6 +34,9 @@ class _Above:
             values = block if block.dtype == torch.float64 else block.float()
             yield where, (values - self.offset.to(values)).clamp_min_(0)
 
+    def parts(self, codes: int) -> list[_Above]:
+        return [_Above(part, self.offset) for part in self.rows.parts(codes)]
+
 
 class OffsetNMF(NMF):
     """A ~= b + W H with W, H >= 0: NMF of what lies above b, the least value of each channel.
@@ -59,10 +62,17 @@ class OffsetNMF(NMF):
             raise UsageError("OffsetNMF fits in one process: use SemiNMF with distributed=True")
         rows = super()._rows(X, fitted=fitted)
         if not fitted:
-            lowest = [block.amin(0) for _, block in rows.blocks()]
-            offset = torch.stack(lowest).amin(0).clamp_max(0)
-            self.offset_ = inputs.like(offset, X)
+            self.offset_ = inputs.like(self._lowest(rows), X)
         return _Above(rows, torch.as_tensor(self.offset_))
+
+    def _lowest(self, rows: Rows) -> Tensor:
+        """Return the least value of each column, and at most 0."""
+        inspector, lowest = inputs.Inspector(f"{type(self).__name__} (input X)", signed=True), []
+        for _, block in rows.blocks():
+            inspector(block)
+            lowest.append(block.amin(0))
+        inspector.finish(rows)
+        return torch.stack(lowest).amin(0).clamp_max(0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,7 +5,8 @@ A factorization only ever asks for A's shape, for its blocks in order, and for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
+from dff.nmf.threads import workers
 
 __all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "sample"]
 
 BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
+PARTS_BLOCK_BYTES = 1 << 25  # of the blocks in use at once, where parts are worked on side by side
 PIECE_ROWS = 512  # sampled at once
 
 
@@ -30,20 +33,41 @@ class Rows(Protocol):
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, their values (b, c) in float32, float64 or bfloat16), in order."""
 
+    def parts(self, codes: int) -> Sequence[Rows]:
+        """Return rows that together are these, in order, to work on side by side.
+
+        Their blocks say which rows of the whole they are. Each row has so many `codes`.
+        """
+
 
 class InMemory:
-    """The rows of a tensor (n, c), perhaps memory-mapped; blocks are views."""
+    """The rows of a tensor (n, c), perhaps memory-mapped; blocks are views.
 
-    def __init__(self, values: Tensor) -> None:
+    The tensor may be one of `parts` of a whole, which has `first` rows before it.
+    """
+
+    def __init__(self, values: Tensor, first: int = 0, parts: int = 1) -> None:
         self.values = values
         self.shape = (values.shape[0], values.shape[1])
+        self._first = first
+        self._block_bytes = min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (which rows, view of them)."""
-        height = max(256, BLOCK_BYTES // (self.values.element_size() * self.shape[1]))
-        for first in range(0, len(self.values), height):
-            where = slice(first, min(first + height, len(self.values)))
-            yield where, self.values[where]
+        """Yield (which rows, view of them); one empty view where there are none."""
+        height = max(256, self._block_bytes // (self.values.element_size() * self.shape[1]))
+        for first in range(0, max(1, len(self.values)), height):
+            block = self.values[first : first + height]
+            start = self._first + first
+            yield slice(start, start + len(block)), block
+
+    def parts(self, codes: int) -> list[InMemory]:
+        """Return views, one for each worker."""
+        rows = len(self.values)
+        count = 1
+        if self.values.device.type == "cpu":
+            count = min(workers(self.values.numel(), rows * codes), max(1, rows))
+        edges = [rows * index // count for index in range(count + 1)]
+        return [InMemory(self.values[a:b], a, count) for a, b in pairwise(edges)]
 
 
 class RowBlocks:
@@ -110,6 +134,10 @@ class RowBlocks:
                 "the same on every look"
             )
 
+    def parts(self, codes: int) -> list[RowBlocks]:
+        """Return the whole: one reader reads it in order."""
+        return [self]
+
 
 class Converter:
     """Gives blocks in a type of products, one after the other in the same memory."""
@@ -143,47 +171,39 @@ def sample(
     count: int,
     *,
     seed: int,
-    kind: torch.dtype,
-    visit: Callable[[Tensor], None],
+    take: Callable[[Tensor], Tensor],
     before: int = 0,
     everywhere: int | None = None,
 ) -> Tensor:
-    """Return, in the type `kind`, the rows of this process that are among `count` of all rows.
+    """Return what `take` makes of the rows of this process that are among `count` of all rows.
 
     One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
     (they come from one image), so this covers the data better than independent draws. All ranks
     draw the same: of the rows `everywhere`, those of this process come after so many `before`.
-    `visit` is called with the values before their type is changed, piece by piece.
+    `take` is given the rows piece by piece.
     """
     own, everywhere = rows.shape[0], everywhere or rows.shape[0]
     if isinstance(rows, InMemory) and count >= everywhere:
-        visit(rows.values)
-        return rows.values.to(kind)
+        return take(rows.values)
     generator = torch.Generator().manual_seed(seed)
     count = min(count, everywhere)
     edges = torch.arange(count + 1) * everywhere // count
     place = torch.rand(count, generator=generator, dtype=torch.float64)
     chosen = edges[:-1] + (place * edges.diff()).long() - before
-    chosen = chosen[(chosen >= 0) & (chosen < own)]
-    return _drawn(rows, chosen, kind, visit)
+    return _drawn(rows, chosen[(chosen >= 0) & (chosen < own)], take)
 
 
-def _drawn(
-    rows: Rows, chosen: Tensor, kind: torch.dtype, visit: Callable[[Tensor], None]
-) -> Tensor:
-    """Return the `chosen` rows (ascending), read block by block."""
-    count = len(chosen)
-    drawn = torch.empty(0, rows.shape[1], dtype=kind)
+def _drawn(rows: Rows, chosen: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what `take` makes of the `chosen` rows (ascending), read block by block."""
+    drawn: Tensor | None = None
     for where, block in rows.blocks():
-        if len(drawn) != count:
-            drawn = torch.empty(count, rows.shape[1], dtype=kind, device=block.device)
-            buffer = block.new_empty(min(count, PIECE_ROWS), rows.shape[1])
+        if drawn is None:
+            nothing = take(block[:0])
+            drawn = nothing.new_empty(len(chosen), nothing.shape[1])
         low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
         for first in range(low, high, PIECE_ROWS):
             last = min(first + PIECE_ROWS, high)
-            piece = buffer[: last - first]
             places = (chosen[first:last] - where.start).to(block.device)
-            torch.index_select(block, 0, places, out=piece)
-            visit(piece)
-            drawn[first:last] = piece
+            drawn[first:last] = take(block.index_select(0, places))
+    assert drawn is not None
     return drawn

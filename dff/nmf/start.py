@@ -71,17 +71,28 @@ class Start:
         basis = parts.right
         found = [self._fit(parts.scaled_left, energy, each, basis, FIRST_TOL) for each in starts]
         best = min(found, key=lambda fit: fit.losses[-1]).components
-        values, energy = self._sample(rows, LARGER * wanted, self.seed + 1)
-        short = multiply(values, basis.T.to(values.dtype)).to(basis.dtype)
+        short, energy = self._sample(rows, LARGER * wanted, self.seed + 1, basis)
         return [self._fit(short, energy, best, basis, SECOND_TOL).components]
 
-    def _sample(self, rows: Rows, count: int, seed: int) -> tuple[Tensor, float]:
-        """Return this rank's share of `count` rows, checked, in the precision, and all ||·||²."""
-        inspector = self.inspector()
+    def _sample(
+        self, rows: Rows, count: int, seed: int, basis: Tensor | None = None
+    ) -> tuple[Tensor, float]:
+        """Return this rank's share of `count` rows, checked, and ||·||² of all of them.
+
+        They are in the precision of the fit, or with a `basis` (r, c) in that.
+        """
+        inspector, precision = self.inspector(), self.settings.precision
+
+        def take(piece: Tensor) -> Tensor:
+            inspector(piece)
+            values = piece.to(precision)
+            if basis is None:
+                return values
+            return multiply(values, basis.T.to(precision)).to(basis.dtype)
+
         values = sample(
-            rows, count, seed=seed, kind=self.settings.precision, visit=inspector,
-            before=self.before, everywhere=self.everywhere,
-        )  # fmt: skip
+            rows, count, seed=seed, take=take, before=self.before, everywhere=self.everywhere
+        )
         return values, inspector.finish(rows, self.settings.total)
 
     def _start(self, values: Tensor, parts: Spectrum, number: int) -> Tensor:

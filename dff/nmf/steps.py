@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dff.nmf.threads import in_shares
-
 __all__ = [
     "FREE",
     "NONNEGATIVE",
@@ -33,6 +31,7 @@ __all__ = [
 ]
 
 SWEEPS = 2  # of the components for each look at A: k x c numbers, next to nothing
+SHORT = 0.85  # share of the way to its minimum that a row goes where sweeps are to converge
 
 
 @dataclass(frozen=True)
@@ -76,53 +75,46 @@ def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
 
     A component whose gram[j, j] is zero is left as it is: nothing depends on it.
     """
-    moves = _moves(gram)
-    in_shares(lambda part: _sweep(x[:, part], cross[:, part], moves, times), x)
+    _sweep(x, cross, _moves(gram), times)
     return x
 
 
-def _moves(gram: Tensor) -> list[tuple[int, Tensor, float]]:
-    """Return (j, gram[j] but for its own entry, 1 / gram[j, j]) of each component that is used."""
-    others, tiny = gram.clone().fill_diagonal_(0), torch.finfo(gram.dtype).tiny
+def _moves(gram: Tensor, share: float = 1.0) -> list[tuple[int, Tensor, float]]:
+    """Return (j, weights, factor) of each component that is used.
+
+    x_j moves a `share` of the way to its minimum at factor * (cross_j - weights · x).
+    """
+    weights, tiny = gram.clone(), torch.finfo(gram.dtype).tiny
+    weights.diagonal().mul_(1 - 1 / share)
     sizes = gram.diagonal().tolist()
-    rows = enumerate(zip(others.unbind(), sizes, strict=True))
-    return [(j, row, 1 / size) for j, (row, size) in rows if size > tiny]
+    rows = enumerate(zip(weights.unbind(), sizes, strict=True))
+    return [(j, row, share / size) for j, (row, size) in rows if size > tiny]
 
 
 def _sweep(x: Tensor, cross: Tensor, moves: list[tuple[int, Tensor, float]], times: int) -> None:
-    """Set each x_j in turn to max(0, (cross_j - sum over i != j of gram_ji x_i) / gram_jj)."""
+    """Set each x_j in turn to max(0, factor * (cross_j - weights · x))."""
     buffer, transposed = torch.empty_like(cross[0]), x.T
     given, rows = cross.unbind(), x.unbind()
-    plan = [(given[j], weights, inverse, rows[j]) for j, weights, inverse in moves]
+    plan = [(given[j], weights, factor, rows[j]) for j, weights, factor in moves]
     for _ in range(times):
-        for wanted, weights, inverse, row in plan:
-            torch.addmv(wanted, transposed, weights, beta=inverse, alpha=-inverse, out=buffer)
+        for wanted, weights, factor, row in plan:
+            torch.addmv(wanted, transposed, weights, beta=factor, alpha=-factor, out=buffer)
             torch.clamp_min(buffer, 0, out=row)
 
 
-def encode(
-    gram: Tensor, cross: Tensor, start: Tensor | None = None, *, max_sweeps: int = 2000
-) -> Tensor:
-    """Return the minimiser X >= 0 (k, m), swept on from `start`, which is changed in place.
+def encode(x: Tensor, gram: Tensor, cross: Tensor, *, max_sweeps: int = 2000) -> None:
+    """Sweep `x` (k, m), in place, to the minimum over x >= 0.
 
-    Without a start, from the clipped least squares solution. Ends when four sweeps move X by a
-    tenth of the root of the machine precision, relative to its norm (3e-5 in float32), or after
-    `max_sweeps`; the columns of each thread on their own.
+    Ends when four sweeps move x by a tenth of the root of the machine precision, relative to its
+    norm (3e-5 in float32), or after `max_sweeps`. Steps a little short of each row's minimum take
+    fewer sweeps: concepts overlap, so each row gives way to those that come after it.
     """
-    tol = 0.1 * torch.finfo(gram.dtype).eps ** 0.5
-    codes = least_squares(gram, cross).clamp_min_(0) if start is None else start
-    moves = _moves(gram)
-
-    def work(part: slice) -> None:
-        x, wanted = codes[:, part], cross[:, part]
-        for _ in range(max_sweeps // 4):
-            before = x.clone()
-            _sweep(x, wanted, moves, 4)
-            if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
-                break
-
-    in_shares(work, codes)
-    return codes
+    tol, moves = 0.1 * torch.finfo(gram.dtype).eps ** 0.5, _moves(gram, SHORT)
+    for _ in range(max_sweeps // 4):
+        before = x.clone()
+        _sweep(x, cross, moves, 4)
+        if torch.linalg.vector_norm(before.sub_(x)) <= tol * torch.linalg.vector_norm(x):
+            break
 
 
 def least_squares(gram: Tensor, cross: Tensor) -> Tensor:

@@ -1,18 +1,23 @@
-"""How many threads a factorization runs on."""
+"""How many threads a factorization runs on, and work side by side on several of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-__all__ = ["SHARE", "SMALL", "in_shares", "suited_threads"]
+__all__ = ["SMALL", "side_by_side", "suited_threads", "workers"]
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 SMALL = 1 << 19  # entries of A
-SHARE = 1 << 17  # entries of the codes that are worth a thread of their own
+ENTRIES = 1 << 22  # entries of A, or
+CODES = 1 << 17  # entries of the codes, that are worth a worker of their own
+MOST = 8  # workers: more would wait for each other to call torch
 
 
 @contextmanager
@@ -33,24 +38,29 @@ def suited_threads(entries: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_shares(work: Callable[[slice], None], codes: Tensor) -> None:
-    """Call `work` with slices that together are all columns of `codes` (k, n), side by side.
+def workers(entries: int, codes: int) -> int:
+    """Return how many workers suit an A and codes of so many entries, on this processor."""
+    return max(1, min(torch.get_num_threads(), MOST, max(entries // ENTRIES, codes // CODES)))
 
-    The columns are independent problems whose many small steps torch runs on one thread each. On a
-    processor that has several and where there is enough to do, each takes a share.
+
+def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return `work` of each part, each done by a thread of its own with its share of the cores.
+
+    Whole parts on threads do better than each small step spread over all threads: most steps are
+    too small for that, and no thread waits for the others between two steps.
     """
-    columns, count = codes.shape[1], codes.numel() // SHARE
-    if count < 2 or codes.device.type != "cpu" or torch.get_num_threads() == 1:
-        work(slice(0, columns))
-        return
-    count = min(count, torch.get_num_threads())
+    if len(parts) == 1:
+        return [work(parts[0])]
+    before = torch.get_num_threads()
 
-    def share(index: int) -> None:
+    def alone(part: Part) -> Result:
+        torch.set_num_threads(max(1, before // len(parts)))  # holds for the thread that calls it
         with torch.inference_mode():
-            work(slice(columns * index // count, columns * (index + 1) // count))
+            return work(part)
 
-    with ThreadPoolExecutor(count - 1) as others:
-        waiting = [others.submit(share, index) for index in range(1, count)]
-        share(0)
-        for done in waiting:
-            done.result()
+    try:
+        with ThreadPoolExecutor(len(parts) - 1) as others:
+            waiting = [others.submit(alone, part) for part in parts[1:]]
+            return [alone(parts[0]), *(done.result() for done in waiting)]
+    finally:
+        torch.set_num_threads(before)
