@@ -25,9 +25,9 @@ STARTS = ("nndsvda", "random")
 SAMPLE_ROWS = 4096  # the first sample has so many rows, or
 SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is more;
 LARGER = 2  # the second one this many times as many
-SKETCH = 100  # singular vectors in the basis beyond the number of components
-FIRST_TOL, SECOND_TOL = 1.0, 0.2  # shares of the tolerance that the samples are fitted to,
-SKETCH_ITER = 60  # or with so many looks
+SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
+FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
+SKETCH_ITER = 150  # or with so many looks
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Start:
         wanted = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.k)
         values, energy = self._sample(rows, wanted, self.seed)
         sampled = self.everywhere > wanted
-        rank = min(self.k + SKETCH * sampled, values.shape[1])
+        wide = SKETCH + SKETCH_PER_COMPONENT * self.k if sampled else self.k
+        rank = min(wide, values.shape[1])
         parts = spectrum(values, rank, seed=self.seed, total=self.settings.total)
         starts = [self._start(values, parts, number) for number in range(self.n_init)]
         if not sampled:
