@@ -2,6 +2,7 @@
 
     python benchmarks/part_discovery.py                    # 500 creatures, k from 4 to 12
     python benchmarks/part_discovery.py --images 120 --concepts 6,9
+    python benchmarks/part_discovery.py --concepts auto    # is the number chosen that of the parts?
 
 Protocol
 --------
@@ -59,6 +60,7 @@ from dff.heatmaps import Grid, otsu, presence, upsample
 from dff.metrics import part_agreement
 from dff.nmf import NMF
 from dff.refinement import refine
+from dff.selection import choose_components
 
 SIZE = model.INPUT_SIZE
 RADIUS = 14  # of the filter that fits maps to edges, in pixels
@@ -220,11 +222,23 @@ def score(sets: list[Set], method: str, k: int) -> dict[str, float]:
     return {"iou": float(means[:, 0].max()), "corloc": float(means[:, 1].max())}
 
 
+def print_chosen(sets: list[Set]) -> None:
+    """Print how many concepts are chosen for each set, beside how many parts there are."""
+    near = 0
+    for data in sets:
+        chosen = choose_components(data.cells).chosen
+        near += abs(chosen - len(data.part_names)) <= 1
+        print(f"{len(data.labels)} images, {len(data.part_names)} parts: {chosen} concepts")
+    print(f"within 1 of the parts: {near} of {len(sets)} sets")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--concepts", default="4,5,6,7,8,9,10,11,12", help="numbers, with commas")
+    parser.add_argument(
+        "--concepts", default="4,5,6,7,8,9,10,11,12", help="numbers, with commas; auto"
+    )
     parser.add_argument("--layer", default="layer4")
     parser.add_argument("--shared-by", choices=("species", "all"), default="species")
     parser.add_argument("--methods", default="", help="names, with commas; default: all")
@@ -237,6 +251,9 @@ def main() -> None:
         if args.shared_by == "all"
         else [data.some(np.flatnonzero(data.labels == label)) for label in np.unique(data.labels)]
     )
+    if args.concepts == "auto":
+        print_chosen(groups)
+        return
     numbers = [int(k) for k in args.concepts.split(",")]
     names = args.methods.split(",") if args.methods else ["ours", *PEERS]
     figures: dict[str, dict[str, list[float]]] = {}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dff.demo import creatures, model
 from dff.errors import FactorizationError, UsageError
 from dff.selection import choose_components, matched_cosine
 
@@ -29,6 +30,18 @@ def test_planted_numbers_are_found():
         k, a = planted(seed)
         hits += choose_components(a, range(max(1, k - 2), k + 3)).chosen == k
     assert hits >= 7
+
+
+@pytest.mark.parametrize("species", ["zebra", "eagle"])
+def test_the_number_is_near_that_of_the_parts_of_an_animal(species):
+    scenes = [creatures.render(50_000 + seed, species=species) for seed in range(24)]
+    pixels = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (model.MEAN, model.STD))
+    with torch.inference_mode():
+        maps = model.load().maps((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
+    parts = {name for scene in scenes for name in scene.parts}
+    chosen = choose_components(maps.permute(0, 2, 3, 1).flatten(0, 2).clone()).chosen
+    assert abs(chosen - len(parts)) <= 1
 
 
 def test_sweep_holds_what_a_plot_needs():
