@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def main() -> None:
         for k in options.components:
             compare(a, k, options.repeats, options.device, others=rows == smallest)
         if options.subsets:
-            subsets(a, options.components, options.subsets)
+            subsets(a, options.components, options.subsets, options.device)
         for k in options.components:
             roofline(a, k, options.device)
     a = activations(options.shared, smallest, options.cache)
@@ -94,8 +95,9 @@ def measure(solve: Solver, a: np.ndarray, k: int, *, watch: bool = False, **opti
     return Run(seconds, loss(a, w, h), memory.megabytes)
 
 
-def loss(a: np.ndarray, w: np.ndarray, h: np.ndarray) -> float:
+def loss(a: np.ndarray, *factors: Any) -> float:
     """Return ||A - WH||², summed in float64 (float32 sums are off by more than solvers differ)."""
+    w, h = (np.asarray(factor) for factor in factors)
     return sum(
         float(np.square(a[i : i + 4096] - w[i : i + 4096] @ h, dtype=np.float64).sum())
         for i in range(0, len(a), 4096)
@@ -159,15 +161,15 @@ def compare(a: np.ndarray, k: int, repeats: int, device: str, *, others: bool) -
         )
 
 
-def subsets(a: np.ndarray, components: list[int], count: int) -> None:
+def subsets(a: np.ndarray, components: list[int], count: int, device: str) -> None:
     """Print the losses on random subsets of the rows, against scikit-learn's."""
     for k in components:
         above = []
         for seed in range(count):
             generator = np.random.default_rng(seed)
             some = a[np.sort(generator.permutation(len(a))[: int(SUBSET * len(a))])]
-            theirs = loss(some, *scikit_learn(some, k))
-            above.append(100 * (loss(some, *ours()(some, k)) / theirs - 1))
+            peer, own = (measure(s, some, k).loss for s in (scikit_learn, ours(device=device)))
+            above.append(100 * (own / peer - 1))
         print(
             f"k = {k}, {count} subsets of {SUBSET:.0%}: loss against scikit-learn's "
             f"{statistics.mean(above):+.3f} % on average, at worst {max(above):+.3f} %",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,11 @@ import torch.multiprocessing as mp
 
 from dff.errors import FactorizationError, UsageError
 from dff.nmf import NMF, RowBlocks, SemiNMF
+from dff.nmf.rows import PARTS_BLOCK_BYTES
+from dff.nmf.start import SAMPLE_ROWS
+from tests.resident import COLUMNS, ROWS, K
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def data(rows=2000, columns=32, k=5, *, seed=0):
@@ -55,7 +64,19 @@ def test_large_blocks_are_never_held_together():
     assert model.n_features_in_ == 32
     assert source.shape == (40_000, 32)
     whole = 40_000 * 32 * 4
-    assert peak < whole  # numpy's share; torch's is measured in benchmarks/nmf.py
+    assert peak < whole  # numpy's share; the next test has torch's
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_resident_memory_stays_within_the_bound():
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.resident"], cwd=ROOT, capture_output=True, text=True,
+        timeout=100, check=True,
+    )  # fmt: skip
+    report = json.loads(result.stdout)
+    factors, sampled = 4 * K * (ROWS + COLUMNS), 4 * SAMPLE_ROWS * COLUMNS
+    assert len(report) == 6
+    assert max(report.values()) < 3 * factors + sampled + PARTS_BLOCK_BYTES, report
 
 
 def test_memory_map_in_half_precision(tmp_path):

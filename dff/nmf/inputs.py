@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dff.errors import FactorizationError
 from dff.nmf.distributed import Total, alone
-from dff.nmf.rows import InMemory, RowBlocks, Rows
+from dff.nmf.rows import InMemory, RowBlocks, Rows, as_tensor
 
 __all__ = ["Inspector", "as_rows", "check_components", "like"]
 
@@ -43,19 +43,7 @@ def as_rows(estimator: Any, data: Any, *, fitted: bool, least: int = 1) -> Rows:
         )  # fmt: skip
     except ValueError as error:
         raise FactorizationError(str(error)) from error
-    return InMemory(torch.from_numpy(_borrowed(array)))
-
-
-def _borrowed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a view that torch takes without a warning (it dislikes read-only memory)."""
-    if min(array.strides) < 0 or not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="), order="C")
-    if array.flags.writeable:
-        return array
-    interface = dict(array.__array_interface__)
-    interface["data"] = (interface["data"][0], False)
-    holder = type("_View", (), {"__array_interface__": interface, "owner": array})()
-    return np.asarray(holder)
+    return InMemory(as_tensor(array))
 
 
 def _check_width(estimator: Any, columns: int, *, fitted: bool) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dff.errors import FactorizationError, UsageError
 from dff.nmf.threads import workers
 
-__all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "sample"]
+__all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "as_tensor", "sample"]
 
 BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
 PARTS_BLOCK_BYTES = 1 << 25  # of the blocks in use at once, where parts are worked on side by side
@@ -53,12 +53,17 @@ class InMemory:
         self._block_bytes = min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (which rows, view of them); one empty view where there are none."""
-        height = max(256, self._block_bytes // (self.values.element_size() * self.shape[1]))
+        """Yield (which rows, view of them); one empty view where there are none.
+
+        Rows in half precision are given as float32, in memory that the next block overwrites.
+        """
+        half = self.values.dtype == torch.float16
+        exact = Converter(torch.float32 if half else self.values.dtype)
+        height = max(256, self._block_bytes // (max(4, self.values.element_size()) * self.shape[1]))
         for first in range(0, max(1, len(self.values)), height):
             block = self.values[first : first + height]
             start = self._first + first
-            yield slice(start, start + len(block)), block
+            yield slice(start, start + len(block)), exact(block)
 
     def parts(self, codes: int) -> list[InMemory]:
         """Return views, one for each worker."""
@@ -122,10 +127,11 @@ class RowBlocks:
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, their values), split to pieces of at most `BLOCK_BYTES`."""
         height = max(256, BLOCK_BYTES // (4 * self.shape[1]))
-        first = 0
+        first, exact = 0, Converter(torch.float32)
         for block in self._source:
             for start in range(0, len(block), height):
-                piece = _as_float(block[start : start + height])
+                piece = as_tensor(block[start : start + height])
+                piece = piece if piece.dtype == torch.float64 else exact(piece)
                 yield slice(first, first + len(piece)), piece
                 first += len(piece)
         if first != self.shape[0]:
@@ -155,15 +161,21 @@ class Converter:
         return self._buffer[: len(block)].copy_(block)
 
 
-def _as_float(piece: Any) -> Tensor:
-    """Return a tensor of `piece` in float32, or in float64 where it is that."""
-    if isinstance(piece, Tensor):
-        return piece.detach() if piece.dtype == torch.float64 else piece.detach().float()
-    kind = np.float64 if piece.dtype == np.float64 else np.float32
-    array = np.asarray(piece)
-    if array.dtype == kind and array.flags.writeable and array.flags.c_contiguous:
-        return torch.from_numpy(array)
-    return torch.from_numpy(np.array(array, dtype=kind, order="C"))
+def as_tensor(values: Any) -> Tensor:
+    """Return a tensor that shares the memory of `values`, numpy or torch, where torch can take it.
+
+    Read-only memory is taken too, without torch's warning.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    if min(values.strides, default=0) < 0 or not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="), order="C")
+    if not values.flags.writeable:
+        interface = dict(values.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        holder = type("_View", (), {"__array_interface__": interface, "owner": values})()
+        values = np.asarray(holder)
+    return torch.from_numpy(values)
 
 
 def sample(
