@@ -222,8 +222,9 @@ class NMF(_Factorizer):
 
     numpy or torch in, the same kind out, on the data's device, in float32 or float64 (float16 and
     integers are computed in float32); :class:`RowBlocks` and memory maps are read block by block.
-    The input is never changed. Deterministic for an integer `random_state`. Beyond the input, memory
-    holds at most three times W and H, 4096 rows (or 128 for each component) and 32 MiB of blocks.
+    The input is never changed. Deterministic for an integer `random_state`. Memory holds, beyond
+    the input, at most three times W and H, 4096 rows (128 for each component, where that is more)
+    and 32 MiB of blocks.
 
     Args:
         n_components: k, from 1 to min(n, c).
