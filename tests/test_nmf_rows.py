@@ -76,7 +76,8 @@ def test_resident_memory_stays_within_the_bound():
     report = json.loads(result.stdout)
     factors, sampled = 4 * K * (ROWS + COLUMNS), 4 * SAMPLE_ROWS * COLUMNS
     assert len(report) == 6
-    assert max(report.values()) < 3 * factors + sampled + PARTS_BLOCK_BYTES, report
+    kept = 1 << 24  # by the allocator, for later
+    assert max(report.values()) < 3 * factors + sampled + PARTS_BLOCK_BYTES + kept, report
 
 
 def test_memory_map_in_half_precision(tmp_path):
@@ -111,7 +112,7 @@ def join(rank, world, folder):
     )
 
 
-def fit_share(rank, world, folder, bounds):
+def fit_share(rank, world, folder, bounds, n_init):
     join(rank, world, folder)
     rows = data(bounds[-1])[bounds[rank] : bounds[rank + 1]]
     reduce, sizes = dist.all_reduce, []
@@ -123,7 +124,7 @@ def fit_share(rank, world, folder, bounds):
     dist.all_reduce = counted
     for kind in (NMF, SemiNMF):
         sizes.clear()
-        model = kind(4, distributed=True)
+        model = kind(4, distributed=True, n_init=n_init)
         codes = model.fit_transform(rows)
         assert codes.shape == (len(rows), 4)
         name = kind.__name__
@@ -138,23 +139,30 @@ def fit_share(rank, world, folder, bounds):
 
 
 @pytest.mark.parametrize(
-    "bounds",
-    [[0, 2000], [0, 1300, 2000], [0, 900, 900, 905, 2000], [0, 11_000, 20_000]],
-    ids=["1 rank", "2 ranks", "4 ranks, one empty", "2 ranks, sampled"],
+    ("bounds", "n_init"),
+    [
+        ([0, 2000], 1),
+        ([0, 1300, 2000], 1),
+        ([0, 900, 900, 905, 2000], 1),
+        ([0, 1300, 1300, 2000], 4),
+        ([0, 11_000, 20_000], 1),
+    ],
+    ids=["1 rank", "2 ranks", "4 ranks, one empty", "3 ranks, many starts", "2 ranks, sampled"],
 )
-def test_ranks_together_equal_one_process(tmp_path, bounds):
+def test_ranks_together_equal_one_process(tmp_path, bounds, n_init):
     world = len(bounds) - 1
-    mp.spawn(fit_share, args=(world, str(tmp_path), bounds), nprocs=world)
+    mp.spawn(fit_share, args=(world, str(tmp_path), bounds, n_init), nprocs=world)
     a = data(bounds[-1])
     for kind in (NMF, SemiNMF):
         parts = [np.load(tmp_path / f"{kind.__name__}{rank}.npz") for rank in range(world)]
         for part in parts:
             np.testing.assert_array_equal(part["components"], parts[0]["components"])
-            if bounds[-1] <= 4096:  # beyond, looks at samples are summed too
+            if bounds[-1] <= 4096 and n_init == 1:  # else looks at the start are summed too
                 assert part["full_sums"] == part["looks"]
         codes = np.concatenate([part["codes"] for part in parts])
         left = np.square(a - codes @ parts[0]["components"], dtype=np.float64).sum()
-        assert left == pytest.approx(kind(4).fit(a).reconstruction_err_ ** 2, rel=1e-4)
+        alone = kind(4, n_init=n_init).fit(a)
+        assert left == pytest.approx(alone.reconstruction_err_**2, rel=1e-4)
 
 
 def fit_with_trouble(rank, world, folder):
@@ -172,6 +180,7 @@ def fit_with_trouble(rank, world, folder):
     with pytest.raises(FactorizationError, match="lost the other processes"):
         NMF(3, distributed=True).fit(data())
     assert time.monotonic() - start < 60
+    dist.destroy_process_group()
 
 
 def test_bad_rows_on_one_rank_and_a_dead_rank_end_the_others(tmp_path):

@@ -20,6 +20,7 @@ __all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "as_tens
 
 BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
 PARTS_BLOCK_BYTES = 1 << 25  # of the blocks in use at once, where parts are worked on side by side
+DEVICE_BLOCK_BYTES = 1 << 28  # large enough on a GPU that starting its kernels does not count
 PIECE_ROWS = 512  # sampled at once
 
 
@@ -50,7 +51,10 @@ class InMemory:
         self.values = values
         self.shape = (values.shape[0], values.shape[1])
         self._first = first
-        self._block_bytes = min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts)
+        here = values.device.type == "cpu"
+        self._block_bytes = (
+            min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts) if here else DEVICE_BLOCK_BYTES
+        )
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, view of them); one empty view where there are none.

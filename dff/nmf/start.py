@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from dff.nmf.fitting import Fit, Settings, minimise
+from dff.nmf.fitting import Settings, minimise, race
 from dff.nmf.init import Spectrum, nndsvda, random_nonnegative, spectrum
 from dff.nmf.inputs import Inspector
 from dff.nmf.products import multiply
@@ -27,6 +27,7 @@ SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is mor
 LARGER = 2  # the second one this many times as many
 SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
+RACED_TOL = 0.2  # and all rows, where they are few,
 SKETCH_ITER = 150  # or with so many looks
 
 
@@ -37,7 +38,7 @@ class Start:
     Attributes:
         kind: one of `STARTS`.
         k: number of components.
-        n_init: how many starts; all but the first are random.
+        n_init: how many starts, of which the best is taken; all but the first are random.
         seed: of the generators of the samples and the starts.
         inspector: makes a new inspector of entries.
         settings: those of the whole fit.
@@ -54,8 +55,8 @@ class Start:
     before: int
     everywhere: int
 
-    def __call__(self, rows: Rows) -> list[Tensor]:
-        """Return the starts for `rows`, this rank's own of all; one, the best, if there are many.
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return components to start from, for `rows`, this rank's own of all.
 
         Raises:
             FactorizationError: a forbidden entry in the sample.
@@ -63,17 +64,29 @@ class Start:
         wanted = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.k)
         values, energy = self._sample(rows, wanted, self.seed)
         sampled = self.everywhere > wanted
-        wide = SKETCH + SKETCH_PER_COMPONENT * self.k if sampled else self.k
-        rank = min(wide, values.shape[1])
-        parts = spectrum(values, rank, seed=self.seed, total=self.settings.total)
+        rank = SKETCH + SKETCH_PER_COMPONENT * self.k if sampled else self.k
+        parts = spectrum(
+            values, min(rank, values.shape[1]), seed=self.seed, total=self.settings.total
+        )
         starts = [self._start(values, parts, number) for number in range(self.n_init)]
-        if not sampled:
-            return starts
-        basis = parts.right
-        found = [self._fit(parts.scaled_left, energy, each, basis, FIRST_TOL) for each in starts]
-        best = min(found, key=lambda fit: fit.losses[-1]).components
+        if sampled:
+            return self._from_samples(rows, wanted, parts, energy, starts)
+        if len(starts) == 1:
+            return starts[0]
+        best = race(values.to(starts[0].dtype), energy, starts, self.settings)
+        return self._fit(values, energy, best, None, RACED_TOL)
+
+    def _from_samples(
+        self, rows: Rows, wanted: int, parts: Spectrum, energy: float, starts: list[Tensor]
+    ) -> Tensor:
+        """Return what the best of `starts` becomes on the first sample, then on the second."""
+        short, basis = parts.scaled_left, parts.right
+        best = starts[0]
+        if len(starts) > 1:
+            best = race(short, energy, starts, self.settings, basis)
+        first = self._fit(short, energy, best, basis, FIRST_TOL)
         short, energy = self._sample(rows, LARGER * wanted, self.seed + 1, basis)
-        return [self._fit(short, energy, best, basis, SECOND_TOL).components]
+        return self._fit(short, energy, first, basis, SECOND_TOL)
 
     def _sample(
         self, rows: Rows, count: int, seed: int, basis: Tensor | None = None
@@ -102,10 +115,12 @@ class Start:
             return nndsvda(values, parts, self.k, total=total)
         return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
 
-    def _fit(self, short: Tensor, energy: float, start: Tensor, basis: Tensor, tol: float) -> Fit:
-        """Return the fit to the rows `short` (n, r) times `basis` (r, c)."""
+    def _fit(
+        self, short: Tensor, energy: float, start: Tensor, basis: Tensor | None, tol: float
+    ) -> Tensor:
+        """Return the components of a fit to `short` (n, r), times the `basis` (r, c) if any."""
         settings = replace(
             self.settings, precision=start.dtype, tol=tol * self.settings.tol,
             max_iter=min(self.settings.max_iter, SKETCH_ITER),
         )  # fmt: skip
-        return minimise(InMemory(short), start, energy, settings, basis=basis)
+        return minimise(InMemory(short), start, energy, settings, basis=basis).components

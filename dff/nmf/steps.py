@@ -73,10 +73,27 @@ def explained(agreement: Tensor, gram: Tensor, components: Tensor) -> Tensor:
 def sweep(x: Tensor, gram: Tensor, cross: Tensor, *, times: int = 1) -> Tensor:
     """Update the rows of `x` (k, m) in place, each to its exact minimum over x >= 0, and return it.
 
-    A component whose gram[j, j] is zero is left as it is: nothing depends on it.
+    A component whose gram[j, j] is zero is left as it is: nothing depends on it. With a dimension
+    before those, of all three, as many problems are swept at once.
     """
-    _sweep(x, cross, _moves(gram), times)
+    if x.ndim == 3:
+        _sweep_together(x, gram, cross, times)
+    else:
+        _sweep(x, cross, _moves(gram), times)
     return x
+
+
+def _sweep_together(x: Tensor, gram: Tensor, cross: Tensor, times: int) -> None:
+    """Sweep `x` (s, k, m): for small problems, s of them take little longer than one."""
+    sizes = gram.diagonal(dim1=1, dim2=2).unsqueeze(2)
+    used = sizes > torch.finfo(gram.dtype).tiny
+    weights = torch.where(used, gram / sizes, 0)
+    weights.diagonal(dim1=1, dim2=2).copy_(torch.where(used, 0, -1).squeeze(2))
+    wanted = torch.where(used, cross / sizes, 0)
+    plan = [each.split(1, dim=1) for each in (wanted, weights, x)]
+    for _ in range(times):
+        for aim, others, row in zip(*plan, strict=True):
+            torch.clamp_min(torch.baddbmm(aim, others, x, alpha=-1), 0, out=row)
 
 
 def _moves(gram: Tensor, share: float = 1.0) -> list[tuple[int, Tensor, float]]:
@@ -118,7 +135,7 @@ def encode(x: Tensor, gram: Tensor, cross: Tensor, *, max_sweeps: int = 2000) ->
 
 
 def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
-    """Return gram⁻¹ cross (k, m), of least norm where the gram matrix is singular."""
+    """Return gram⁻¹ cross (…, k, m), of least norm where the gram matrix is singular."""
     inverse = torch.linalg.pinv(gram.double(), hermitian=True, rtol=1e-10)
     return inverse.to(cross.dtype) @ cross
 
