@@ -1,7 +1,7 @@
 """Measure co-localization: speed against the bare forward pass, memory, ranks, quality.
 
     python benchmarks/colocalize.py speed --photos FOLDER --weights FILE   # images/s, whole run
-    python benchmarks/colocalize.py memory --images 1000,4000,16000       # peak of the process
+    python benchmarks/colocalize.py memory --counts 1000,4000,16000       # peak of the process
     python benchmarks/colocalize.py ranks                                 # 1 and 2 processes
     python benchmarks/colocalize.py quality --images 1000                 # against a peer's DFF
 

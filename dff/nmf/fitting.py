@@ -13,7 +13,7 @@ and add its share to the statistics (see ``steps``). Three ideas make few looks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -26,12 +26,19 @@ from dff.nmf.rows import Converter, Rows
 from dff.nmf.steps import Constraint, Statistics, encode, least_squares, sweep
 from dff.nmf.threads import side_by_side
 
-__all__ = ["Encoding", "Fit", "Settings", "encode_rows", "look", "minimise", "race"]
+__all__ = [
+    "Encoding",
+    "Fit",
+    "Settings",
+    "encode_rows",
+    "first_solve",
+    "look",
+    "minimise",
+    "next_solve",
+    "summed",
+]
 
 MOMENTUM = 0.5  # share of the last move, at first
-RACE = 10  # looks that starts are compared after
-RACE_MOMENTUM = 0.8
-LEAD = 1e-3  # by less, starts are alike
 
 Solve = Callable[[Tensor, Tensor, Tensor], None]
 
@@ -169,41 +176,6 @@ def minimise(
         if fit.settled:
             break
     return fit
-
-
-def race(
-    values: Tensor,
-    energy: float,
-    starts: Sequence[Tensor],
-    settings: Settings,
-    basis: Tensor | None = None,
-) -> Tensor:
-    """Return the best components (k, c) after some looks from each of `starts`, all at once.
-
-    The first keeps its place unless another explains at least `LEAD` more of ||A||² = `energy`.
-
-    A is `values` (n, c) in memory, or with a `basis` (r, c) of orthonormal rows `values` (n, r)
-    times it. Few rows have many local minima, and there the time goes into starting small
-    operations: many starts together take little longer than one.
-    """
-    components = torch.stack(list(starts))
-    codes = components.new_zeros(*components.shape[:2], len(values))
-    before = components
-    for turn in range(RACE):
-        gram = components @ components.mT
-        seen_as = components if basis is None else components @ basis.T
-        (next_solve if turn else first_solve)(codes, gram, seen_as @ values.T)
-        cross = codes @ values
-        seen = Statistics(cross if basis is None else cross @ basis, codes @ codes.mT)
-        seen = summed(seen, settings.total)
-        found = settings.constraint.update(components, seen)
-        step, before = found - before, found
-        momentum = RACE_MOMENTUM * (turn > 0)
-        components = found.add(step, alpha=momentum).clamp_min_(settings.constraint.floor)
-    agreement = (seen.cross * before).sum((1, 2))
-    losses = (seen.gram * (before @ before.mT)).sum((1, 2)) - 2 * agreement
-    losses[0] -= LEAD * energy
-    return before[losses.argmin()]
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,28 @@
 """Where a factorization starts: NNDSVDa or random, fitted on samples where there are many rows.
 
-The samples are fitted in the basis of the leading singular vectors of the first of them (randomised
-compression; Erichson et al. 2018): their rows are then as short as the basis has vectors, and a
-look costs next to nothing. The second sample, larger and of other rows, takes the components out of
-what only the first one held.
+Where several are asked for they race side by side, and the best goes on. The samples are fitted in
+the basis of the leading singular vectors of the first of them (randomised compression; Erichson et
+al. 2018): their rows are then as short as the basis has vectors, and a look costs next to nothing.
+The second sample, larger and of other rows, takes the components out of what only the first one
+held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from dff.nmf.fitting import Settings, minimise, race
+from dff.nmf.fitting import Settings, first_solve, minimise, next_solve, summed
 from dff.nmf.init import Spectrum, nndsvda, random_nonnegative, spectrum
 from dff.nmf.inputs import Inspector
 from dff.nmf.products import multiply
 from dff.nmf.rows import InMemory, Rows, sample
+from dff.nmf.steps import Statistics
 
-__all__ = ["STARTS", "Start"]
+__all__ = ["STARTS", "Start", "race"]
 
 STARTS = ("nndsvda", "random")
 SAMPLE_ROWS = 4096  # the first sample has so many rows, or
@@ -29,6 +32,9 @@ SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
 RACED_TOL = 0.2  # and all rows, where they are few,
 SKETCH_ITER = 150  # or with so many looks
+RACE = 10  # looks that starts are compared after
+RACE_MOMENTUM = 0.8
+LEAD = 1e-3  # by less, starts are alike
 
 
 @dataclass(frozen=True)
@@ -124,3 +130,38 @@ class Start:
             max_iter=min(self.settings.max_iter, SKETCH_ITER),
         )  # fmt: skip
         return minimise(InMemory(short), start, energy, settings, basis=basis).components
+
+
+def race(
+    values: Tensor,
+    energy: float,
+    starts: Sequence[Tensor],
+    settings: Settings,
+    basis: Tensor | None = None,
+) -> Tensor:
+    """Return the best components (k, c) after some looks from each of `starts`, all at once.
+
+    The first keeps its place unless another explains at least `LEAD` more of ||A||² = `energy`.
+
+    A is `values` (n, c) in memory, or with a `basis` (r, c) of orthonormal rows `values` (n, r)
+    times it. Few rows have many local minima, and there the time goes into starting small
+    operations: many starts together take little longer than one.
+    """
+    components = torch.stack(list(starts))
+    codes = components.new_zeros(*components.shape[:2], len(values))
+    before = components
+    for turn in range(RACE):
+        gram = components @ components.mT
+        seen_as = components if basis is None else components @ basis.T
+        (next_solve if turn else first_solve)(codes, gram, seen_as @ values.T)
+        cross = codes @ values
+        seen = Statistics(cross if basis is None else cross @ basis, codes @ codes.mT)
+        seen = summed(seen, settings.total)
+        found = settings.constraint.update(components, seen)
+        step, before = found - before, found
+        momentum = RACE_MOMENTUM * (turn > 0)
+        components = found.add(step, alpha=momentum).clamp_min_(settings.constraint.floor)
+    agreement = (seen.cross * before).sum((1, 2))
+    losses = (seen.gram * (before @ before.mT)).sum((1, 2)) - 2 * agreement
+    losses[0] -= LEAD * energy
+    return before[losses.argmin()]
