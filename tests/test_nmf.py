@@ -363,7 +363,7 @@ def test_workers_side_by_side_give_what_one_gives(kind, monkeypatch):
     a, _ = planted(rows=900, noise=0.3)
     one = kind(4)
     codes = one.fit_transform(a)
-    monkeypatch.setattr(rows, "workers", lambda entries, codes: 3)
+    monkeypatch.setattr(rows, "workers", lambda entries: 3)
     several = kind(4)
     found = several.fit_transform(a)
     np.testing.assert_allclose(found, codes, atol=1e-9)

@@ -105,7 +105,7 @@ def look(
             gram_total.addmm_(exact_own, exact_own.T)
         return cross_total, gram_total
 
-    found = side_by_side(gather, rows.parts(len(components)))
+    found = side_by_side(gather, rows.parts())
     cross, codes_gram = (sum(sums[1:], sums[0]) for sums in zip(*found, strict=True))
     return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
 
@@ -217,5 +217,5 @@ def encode_rows(
         encode(own, gram, cross)
         return cross.mul_(own).sum(1, dtype=torch.float64)
 
-    agreements = side_by_side(gather, rows.parts(len(components)))
+    agreements = side_by_side(gather, rows.parts())
     return Encoding(codes, sum(agreements[1:], agreements[0]), codes @ codes.T)

@@ -34,8 +34,8 @@ class _Above:
             values = block if block.dtype == torch.float64 else block.float()
             yield where, (values - self.offset.to(values)).clamp_min_(0)
 
-    def parts(self, codes: int) -> list[_Above]:
-        return [_Above(part, self.offset) for part in self.rows.parts(codes)]
+    def parts(self) -> list[_Above]:
+        return [_Above(part, self.offset) for part in self.rows.parts()]
 
 
 class OffsetNMF(NMF):

@@ -34,10 +34,10 @@ class Rows(Protocol):
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (which rows, their values (b, c) in float32, float64 or bfloat16), in order."""
 
-    def parts(self, codes: int) -> Sequence[Rows]:
+    def parts(self) -> Sequence[Rows]:
         """Return rows that together are these, in order, to work on side by side.
 
-        Their blocks say which rows of the whole they are. Each row has so many `codes`.
+        Their blocks say which rows of the whole they are.
         """
 
 
@@ -69,12 +69,12 @@ class InMemory:
             start = self._first + first
             yield slice(start, start + len(block)), exact(block)
 
-    def parts(self, codes: int) -> list[InMemory]:
+    def parts(self) -> list[InMemory]:
         """Return views, one for each worker."""
         rows = len(self.values)
         count = 1
         if self.values.device.type == "cpu":
-            count = min(workers(self.values.numel(), rows * codes), max(1, rows))
+            count = min(workers(self.values.numel()), max(1, rows))
         edges = [rows * index // count for index in range(count + 1)]
         return [InMemory(self.values[a:b], a, count) for a, b in pairwise(edges)]
 
@@ -144,7 +144,7 @@ class RowBlocks:
                 "the same on every look"
             )
 
-    def parts(self, codes: int) -> list[RowBlocks]:
+    def parts(self) -> list[RowBlocks]:
         """Return the whole: one reader reads it in order."""
         return [self]
 

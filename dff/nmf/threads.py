@@ -15,8 +15,7 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 SMALL = 1 << 19  # entries of A
-ENTRIES = 1 << 22  # entries of A, or
-CODES = 1 << 17  # entries of the codes, that are worth a worker of their own
+ENTRIES = 1 << 24  # entries of A that are worth a worker of their own
 MOST = 8  # workers: more would wait for each other to call torch
 
 
@@ -38,16 +37,16 @@ def suited_threads(entries: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def workers(entries: int, codes: int) -> int:
-    """Return how many workers suit an A and codes of so many entries, on this processor."""
-    return max(1, min(torch.get_num_threads(), MOST, max(entries // ENTRIES, codes // CODES)))
+def workers(entries: int) -> int:
+    """Return how many workers suit an A of so many entries, on this processor."""
+    return max(1, min(torch.get_num_threads(), MOST, entries // ENTRIES))
 
 
 def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """Return `work` of each part, each done by a thread of its own with its share of the cores.
 
-    Whole parts on threads do better than each small step spread over all threads: most steps are
-    too small for that, and no thread waits for the others between two steps.
+    With large parts that does better than each step spread over all threads: many steps are too
+    small for that, and no thread waits for the others between two steps.
     """
     if len(parts) == 1:
         return [work(parts[0])]
