@@ -192,7 +192,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.explained_share_ = share.cpu().numpy()
         self.rest_share_ = float(1 - share.sum()) if fit.energy else 0.0
         self.reconstruction_err_ = max(0.0, fit.energy - float(takes_off.sum())) ** 0.5
-        return encoding.codes[order].T.contiguous(), components[order]
+        return encoding.codes.T.index_select(1, order), components[order]
 
     @property
     def _n_features_out(self) -> int:
