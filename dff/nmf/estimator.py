@@ -24,7 +24,6 @@ from dff.nmf.threads import SMALL, suited_threads
 
 __all__ = ["NMF", "SemiNMF"]
 
-
 SEVERAL = 4  # starts where rows are few
 
 
@@ -239,10 +238,10 @@ class NMF(_Factorizer):
         tol: settled when a look lowers the loss by less than this share of it.
         init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "random", or
             components (k, c) to start from.
-        n_init: how many starts race for some iterations, of which the best goes on. All but the
-            first are random, and have to explain 0.1 % more of ||A||² than it does. "auto": 4 where
-            X has at most 2^19 entries, as few rows have many local minima, else 1. Of many rows a
-            sample decides.
+        n_init: how many starts race for some iterations, of which the best goes on, beside the
+            first where rows are few. All but the first are random, and have to explain 0.1 % more
+            of ||A||² than it does. "auto": 4 where X has at most 2^19 entries, as few rows have
+            many local minima, else 1. Of many rows a sample decides.
         random_state: seed of the fit's own generator; None for fresh entropy.
         precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
             bfloat16 for large float32 data on processors that have it in hardware.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dff.nmf.fitting import Settings, first_solve, minimise, next_solve, summed
+from dff.nmf.fitting import Fit, Settings, first_solve, minimise, next_solve, summed
 from dff.nmf.init import Spectrum, nndsvda, random_nonnegative, spectrum
 from dff.nmf.inputs import Inspector
 from dff.nmf.products import multiply
@@ -79,8 +79,10 @@ class Start:
             return self._from_samples(rows, wanted, parts, energy, starts)
         if len(starts) == 1:
             return starts[0]
+        # The first start may end below a leader of the race: both are fitted.
         best = race(values.to(starts[0].dtype), energy, starts, self.settings)
-        return self._fit(values, energy, best, None, RACED_TOL)
+        finals = [self._fit(values, energy, each, None, RACED_TOL) for each in (starts[0], best)]
+        return min(finals, key=lambda fit: fit.losses[-1]).components
 
     def _from_samples(
         self, rows: Rows, wanted: int, parts: Spectrum, energy: float, starts: list[Tensor]
@@ -90,9 +92,9 @@ class Start:
         best = starts[0]
         if len(starts) > 1:
             best = race(short, energy, starts, self.settings, basis)
-        first = self._fit(short, energy, best, basis, FIRST_TOL)
+        first = self._fit(short, energy, best, basis, FIRST_TOL).components
         short, energy = self._sample(rows, LARGER * wanted, self.seed + 1, basis)
-        return self._fit(short, energy, first, basis, SECOND_TOL)
+        return self._fit(short, energy, first, basis, SECOND_TOL).components
 
     def _sample(
         self, rows: Rows, count: int, seed: int, basis: Tensor | None = None
@@ -123,13 +125,13 @@ class Start:
 
     def _fit(
         self, short: Tensor, energy: float, start: Tensor, basis: Tensor | None, tol: float
-    ) -> Tensor:
-        """Return the components of a fit to `short` (n, r), times the `basis` (r, c) if any."""
+    ) -> Fit:
+        """Return the fit to `short` (n, r), times the `basis` (r, c) if any."""
         settings = replace(
             self.settings, precision=start.dtype, tol=tol * self.settings.tol,
             max_iter=min(self.settings.max_iter, SKETCH_ITER),
         )  # fmt: skip
-        return minimise(InMemory(short), start, energy, settings, basis=basis).components
+        return minimise(InMemory(short), start, energy, settings, basis=basis)
 
 
 def race(
