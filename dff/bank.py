@@ -234,6 +234,10 @@ class ConceptBank:
 
     def save(self, path: str | Path) -> Path:
         """Write the bank as safetensors, whole or not at all; equal banks are equal bytes."""
+        return write_file(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the bank as the content of a safetensors file."""
         tensors = {
             "components": self.components.detach().cpu().contiguous(),
             "scale": self.scale.detach().cpu().contiguous(),
@@ -250,7 +254,7 @@ class ConceptBank:
             "versions": self.versions,
         }
         # One entry, as safetensors does not keep the order of several.
-        return write_file(path, save(tensors, {"concept_bank": json.dumps(about)}))
+        return save(tensors, {"concept_bank": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:

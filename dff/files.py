@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import secrets
 import stat
@@ -100,14 +101,15 @@ def aside(path: Path, *, folder: Path | None = None, owner: str = "") -> Iterato
 
 def fill(path: Path, content: Content) -> str:
     """Write the content of a file to the disk itself, and return its digest."""
+    data = content.encode() if isinstance(content, str) else content
     with path.open("wb") as file:
-        if callable(content):
-            content(file)
+        if callable(data):
+            data(file)
         else:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return digest_of(path)
+    return digest_of(path if callable(data) else io.BytesIO(data))
 
 
 def put(temporary: Path, path: Path, *, replace: bool) -> None:
@@ -148,8 +150,8 @@ def is_regular(path: str | Path) -> bool:
 
 
 def digest_of(path: str | Path | IO[bytes]) -> str:
-    """Return the BLAKE2b digest (32 hexadecimal digits) of a file's content."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Return the SHA-256 (64 hexadecimal digits) of a file's content, from where it stands."""
+    digest = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         file = path if hasattr(path, "read") else stack.enter_context(open(path, "rb"))
         while block := file.read(1 << 20):

@@ -139,8 +139,7 @@ class Manifest:
         if os.path.lexists(path) and not self.owns(name):
             return False
         path.unlink(missing_ok=True)
-        self._append([{"name": name}])
-        self._digests.pop(name, None)
+        self._forget(name)
         for parent in PurePosixPath(name).parents[:-1]:
             try:
                 (self.folder / parent).rmdir()
@@ -149,12 +148,20 @@ class Manifest:
         return True
 
     def set_aside(self, name: str) -> Path:
-        """Rename what lies at `name`, whatever it is, to NAME~1 (or ~2, …); return its new path."""
+        """Rename what lies at `name`, whatever it is, to NAME~1 (or ~2, …); return its new path.
+
+        The name is forgotten: what is renamed is nobody's but the user's from now on.
+        """
         path, number = self.folder / name, 1
         while os.path.lexists(kept := path.with_name(f"{path.name}~{number}")):
             number += 1
         path.rename(kept)
+        self._forget(name)
         return kept
+
+    def _forget(self, name: str) -> None:
+        self._append([{"name": name}])
+        self._digests.pop(name, None)
 
     def sweep(self, *, age: float = STALE) -> None:
         """Remove temporary files that a killed process left, by the folder's identity."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dff.colocalization import opened, plan
+from dff.colocalization import plan
 from dff.explain import Explainer
 from dff.images import Preprocessing
 from tests.toys import ConvNet, seeded
@@ -19,11 +19,10 @@ SMALL_CHUNK = 6
 
 def small_chunks(monkeypatch=None) -> None:
     """Make shards of a few images, so that a small dataset has several."""
-    for module in (plan, opened):
-        if monkeypatch is None:
-            module.CHUNK = SMALL_CHUNK
-        else:
-            monkeypatch.setattr(module, "CHUNK", SMALL_CHUNK)
+    if monkeypatch is None:
+        plan.CHUNK = SMALL_CHUNK
+    else:
+        monkeypatch.setattr(plan, "CHUNK", SMALL_CHUNK)
 
 
 def toy(**options) -> Explainer:
@@ -55,7 +54,7 @@ def digest(run: Path) -> dict[str, str]:
     """Return a digest of every file of a run; of run.json, all but the timings."""
     found = {}
     for path in sorted(run.rglob("*")):
-        if path.is_file() and path.name != ".lock":
+        if path.is_file() and not path.name.startswith(".dff-"):
             data = path.read_bytes()
             if path.name == "run.json":
                 state = json.loads(data)

@@ -13,12 +13,15 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from dff.colocalization import colocalize
 from tests.colocalized import digest, small_chunks, toy
+
+KILLS = 45  # at random moments, of each kind of run
 
 
 def attempt(
@@ -46,18 +49,21 @@ def attempt(
 
 
 def _die_at(count: int) -> None:
-    """Kill this process at its `count`-th rename: before it if even, after it if odd."""
-    real, calls = os.replace, [0]
+    """Kill this process as its `count`-th file appears: before it if even, after it if odd."""
+    calls = [0]
 
-    def replace(source: str, target: str) -> None:
-        calls[0] += 1
-        if calls[0] * 2 == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(source, target)
-        if calls[0] * 2 + 1 == count:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def dying(real: Callable[..., None]) -> Callable[..., None]:
+        def call(source: str, target: str) -> None:
+            calls[0] += 1
+            if calls[0] * 2 == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(source, target)
+            if calls[0] * 2 + 1 == count:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    os.replace = replace
+        return call
+
+    os.replace, os.link = dying(os.replace), dying(os.link)
 
 
 def _different(when: str, expected: dict[str, str], found: dict[str, str]) -> list[str]:
@@ -94,9 +100,9 @@ def main(data: Path, work: Path) -> None:
             number += 7
         chance = random.Random(7)
         kills = 0
-        while kills < 10:
+        while kills < KILLS:
             out = work / f"{name}-random"
-            while kills < 10 and not attempt(data, out, options, after=chance.uniform(0, took)):
+            while kills < KILLS and not attempt(data, out, options, after=chance.uniform(0, took)):
                 kills += 1
             attempt(data, out, options)
             report["different"] += _different(f"{name} at random", expected, digest(out))

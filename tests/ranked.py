@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,8 +22,19 @@ from dff.errors import DFFError
 from tests.colocalized import digest, small_chunks, toy
 
 
-def launch(size: int, data: Path, out: Path, options: dict, *, dead: int | None = None) -> list:
-    """Fork `size` ranks on one run; return how each ended. `dead` is killed at its first chunk."""
+def launch(
+    size: int,
+    data: Path,
+    out: Path,
+    options: dict,
+    *,
+    dead: int | None = None,
+    after: float | None = None,
+) -> list:
+    """Fork `size` ranks on one run; return how each ended.
+
+    `dead` is killed at its first chunk or, with `after`, that many seconds after the start.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,7 +46,7 @@ def launch(size: int, data: Path, out: Path, options: dict, *, dead: int | None 
                 RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(port),
             )  # fmt: skip
-            if rank == dead:
+            if rank == dead and after is None:
                 pipeline.extract_stage = lambda job: os.kill(os.getpid(), signal.SIGKILL)
             try:
                 colocalize(data, out, model=toy(), **options)
@@ -46,7 +58,18 @@ def launch(size: int, data: Path, out: Path, options: dict, *, dead: int | None 
                 os._exit(2)
             os._exit(0)
         children.append(child)
+    if after is not None and dead is not None:
+        _kill(children, dead, after)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def _kill(children: list[int], dead: int, after: float) -> None:
+    """Kill a rank after some seconds, and the others a little later, as torchrun does."""
+    time.sleep(after)
+    os.kill(children[dead], signal.SIGKILL)
+    time.sleep(0.3)
+    for child in children:
+        os.kill(child, signal.SIGKILL)  # which one that has ended does not feel
 
 
 def difference(first: Path, second: Path) -> float:
@@ -76,7 +99,28 @@ def main(data: Path, work: Path) -> None:
     report["resumed"] = launch(1, data, out, options)
     report["resumed the same"] = digest(out) == digest(work / "sample-1")
     shutil.rmtree(out)
+    report["random"] = killed_at_random(data, work, options, digest(work / "sample-1"))
     print(json.dumps(report))
+
+
+def killed_at_random(data: Path, work: Path, options: dict, expected: dict) -> dict:
+    """Kill either of two ranks at 10 random moments, and finish alone; count what differs."""
+    chance, counts = random.Random(3), {"kills": 0, "different": 0}
+    began = time.monotonic()
+    launch(2, data, work / "timed", options)
+    took = time.monotonic() - began
+    for number in range(10):
+        out = work / f"random-{number}"
+        launch(2, data, out, options, dead=number % 2, after=chance.uniform(0, took))
+        ended = launch(1, data, out, options)
+        counts["kills"] += 1
+        counts["different"] += ended != [0] or not same_files(digest(out), expected)
+    return counts
+
+
+def same_files(found: dict, expected: dict) -> bool:
+    """Return whether two runs hold the same files; a rank more or less may round otherwise."""
+    return found.keys() == expected.keys()
 
 
 if __name__ == "__main__":

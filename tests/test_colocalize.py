@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import dff
 from dff.colocalization import Run, colocalize
+from dff.colocalization import run as run_module
 from dff.colocalization.masks import draw
 from dff.colocalization.plan import parse_memory, plan
 from dff.colocalization.rle import runs_from_rle
@@ -51,7 +52,7 @@ def run(folder, explainer, tmp_path_factory):
 
 
 def test_all_files_of_a_run_are_there(run):
-    names = {p.name for p in run.path.iterdir()} - {".lock"}
+    names = {p.name for p in run.path.iterdir() if not p.name.startswith(".dff-")}
     assert names == {
         "run.json", "images.parquet", "bank.safetensors", "maps", "instances.parquet",
         "scores.parquet", "concepts.parquet", "labels.parquet", "cooccurrence.parquet",
@@ -230,40 +231,47 @@ def test_a_folder_of_other_things_is_refused(folder, explainer, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match=r"is not a run: it holds thesis\.tex"):
         colocalize(folder, tmp_path, model=explainer, concepts=2)
-    with pytest.raises(UsageError, match="is the dataset itself"):
+    with pytest.raises(UsageError, match="holds what is read"):
         colocalize(folder, folder, model=explainer, concepts=2)
 
 
-def test_a_run_of_another_version_is_refused(folder, explainer, tmp_path):
-    (tmp_path / "run.json").write_text('{"format": 99, "version": "7.0"}')
-    with pytest.raises(RunError, match=r"another version \(made by 7\.0\)"):
-        colocalize(folder, tmp_path, model=explainer, concepts=2)
+def test_a_run_of_another_version_is_refused(folder, explainer, tmp_path, monkeypatch):
+    alien = tmp_path / "alien"
+    alien.mkdir()
+    (alien / "run.json").write_text('{"format": 99, "version": "7.0"}')
+    for force in (False, True):  # nothing proves that this program wrote it
+        with pytest.raises(RunError, match=r"another version \(made by 7\.0\)"):
+            colocalize(folder, alien, model=explainer, concepts=2, force=force)
     with pytest.raises(RunError, match="another version"):
-        Run(tmp_path)
-    assert len(colocalize(folder, tmp_path, model=explainer, concepts=2, force=True).bank) == 2
+        Run(alien)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "FORMAT", 99)
+        colocalize(folder, tmp_path / "old", model=explainer, concepts=2)
+    with pytest.raises(RunError, match=r"another version .* or give --force"):
+        colocalize(folder, tmp_path / "old", model=explainer, concepts=2)
+    forced = colocalize(folder, tmp_path / "old", model=explainer, concepts=2, force=True)
+    assert len(forced.bank) == 2
 
 
 def test_two_processes_on_one_run(folder, explainer, tmp_path):
-    with (tmp_path / ".lock").open("w") as lock:
-        lock.write("process 12 on there")
-        lock.flush()
+    with (tmp_path / ".dff-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="process 12 on there is at work in"):
+        with pytest.raises(RunError, match="another process is at work in"):
             colocalize(folder, tmp_path, model=explainer, concepts=2)
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_later(folder, explainer, tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
-    real, calls = os.replace, []
+    real, calls = os.link, []
 
-    def replace(source, target):
+    def link(source, target):
         calls.append(target)
         if "maps" in str(target) and len(calls) > 12:
             raise full
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
+        patch.setattr(os, "link", link)
         with pytest.raises(OutputError, match=r"No space left on device; free some space"):
             colocalize(folder, tmp_path / "a", model=explainer, concepts=2)
     with pytest.raises(RunError, match=r"is not finished \(encode is to do\)"):

@@ -115,11 +115,13 @@ def colocalize(
     from dff import colocalization
     from dff.colocalization.dataset import open_dataset
     from dff.colocalization.ranks import local_device, start
+    from dff.colocalization.repair import check_apart
 
     ranks = start()
     if not ranks.first:
         settings.quiet = True
-    open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
+    check_apart(dataset, out)
+    opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
     with working(f"loading {model}"):
         where = device or local_device()
         explainer = opt.ModelOptions(
@@ -127,7 +129,7 @@ def colocalize(
         ).explainer()
     with _progress() as report:
         run = colocalization.colocalize(
-            dataset, out, model=explainer, concepts=count, memory=memory, seed=seed,
+            opened, out, model=explainer, concepts=count, memory=memory, seed=seed,
             precision=precision, threshold=limit, components=components, refine=refine,
             least=least, batch=batch_size, workers=workers, strict=strict, force=force,
             progress=report,

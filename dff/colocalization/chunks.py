@@ -33,9 +33,9 @@ from dff.colocalization.instances import (
 from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.reading import Sample
-from dff.files import write_file
+from dff.colocalization.stamps import Row
 
-__all__ = ["Chunk", "Writer", "encode_chunk", "extract", "load_chunk", "save_chunk"]
+__all__ = ["Chunk", "Writer", "chunk_bytes", "encode_chunk", "extract", "load_chunk"]
 
 NOT_FINITE = "the activations hold NaN or infinite values for this image"
 
@@ -50,6 +50,7 @@ class Chunk:
         errors: (n,) what is wrong, None for a good image.
         predicted: (n,) class index, -1 where there is none.
         probability: (n,) of that class.
+        stamps: (n,) what each was when it was read, None where nothing can tell.
         rows: (good images, cells drawn, channels).
     """
 
@@ -59,6 +60,7 @@ class Chunk:
     errors: list[str | None] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
     probability: list[float] = field(default_factory=list)
+    stamps: list[Row | None] = field(default_factory=list)
     rows: Tensor | None = None
 
     @property
@@ -165,6 +167,7 @@ def _run_batch(
     chunk.errors += errors
     chunk.predicted += classes
     chunk.probability += chances
+    chunk.stamps += [None if sample.stamp is None else sample.stamp.row for sample in read]
     return kept
 
 
@@ -179,14 +182,10 @@ def _drawn(rows: Tensor, sound: list[int], ids: list[int], plan: Plan, whole: bo
     return [rows[at, cells.to(rows.device)].cpu()]
 
 
-def save_chunk(path: Path, chunk: Chunk) -> None:
-    """Write a chunk with its rows."""
-    facts = {
-        "ids": chunk.ids, "widths": chunk.widths, "heights": chunk.heights,
-        "errors": chunk.errors, "predicted": chunk.predicted, "probability": chunk.probability,
-    }  # fmt: skip
+def chunk_bytes(chunk: Chunk) -> bytes:
+    """Return a chunk with its rows as a safetensors file."""
     tensors = {} if chunk.rows is None else {"rows": chunk.rows.contiguous()}
-    write_file(path, to_safetensors(tensors, {"facts": json.dumps(facts)}))
+    return to_safetensors(tensors, {"facts": json.dumps(_facts(chunk))})
 
 
 def load_chunk(path: Path, *, rows: bool = True) -> Chunk:
@@ -266,8 +265,9 @@ def _kind(name: str) -> str:
 
 def _facts(chunk: Chunk) -> dict[str, Any]:
     return {
-        "id": chunk.ids, "width": chunk.widths, "height": chunk.heights,
-        "error": chunk.errors, "predicted": chunk.predicted, "probability": chunk.probability,
+        "ids": chunk.ids, "widths": chunk.widths, "heights": chunk.heights,
+        "errors": chunk.errors, "predicted": chunk.predicted, "probability": chunk.probability,
+        "stamps": chunk.stamps,
     }  # fmt: skip
 
 

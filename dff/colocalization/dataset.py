@@ -55,6 +55,7 @@ class Dataset(ABC):
         root: what the paths are relative to.
         paths: (n,) names of the images, as tables show them.
         labels: (n,) class names, None where unknown.
+        given: the path that the user named, absolute; None where it was no single path.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Dataset(ABC):
         self.root = root
         self.paths = paths
         self.labels = labels
+        self.given: str | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -75,6 +77,10 @@ class Dataset(ABC):
         Raises:
             ImageError: the image is not there.
         """
+
+    def file(self, index: int) -> str | None:
+        """Return the file whose times tell whether an image has changed; None where none does."""
+        return None
 
     def fingerprint(self) -> str:
         """Return a digest of all paths and labels."""
@@ -88,6 +94,9 @@ class FileDataset(Dataset):
     """Image files; paths are relative to the root, or absolute."""
 
     def source(self, index: int) -> Source:
+        return os.path.join(self.root, self.paths[index])
+
+    def file(self, index: int) -> str:
         return os.path.join(self.root, self.paths[index])
 
 
@@ -106,6 +115,10 @@ class PythonDataset(Dataset):
             paths = [os.fspath(one[0] if isinstance(one, tuple) else one) for one in files]
         super().__init__("python", type(items).__name__, paths, labels)
         self.items = items
+
+    def file(self, index: int) -> str | None:
+        path = self.paths[index]
+        return path if os.path.isfile(path) else None
 
     def source(self, index: int) -> Source:
         item = self.items[index]
@@ -131,9 +144,10 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
         UsageError: there is no such file, or no image in it.
     """
     if isinstance(given, Dataset):
-        found = given
-    elif isinstance(given, (str, os.PathLike)):
+        return given
+    if isinstance(given, (str, os.PathLike)):
         found = _on_disk(os.fspath(given), skip)
+        found.given = os.path.abspath(given)
     elif isinstance(given, (list, tuple)) and all(
         hasattr(p, "__fspath__") or isinstance(p, str) for p in given
     ):

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dff.colocalization.annotations import Known, matched, read_annotations
 from dff.colocalization.masks import draw
 from dff.colocalization.opened import Run
 from dff.colocalization.rle import runs_from_rle
+from dff.colocalization.tables import annotations_of
 from dff.metrics import box_iou
 
 __all__ = ["ClassResult", "Evaluation", "evaluate"]
@@ -176,25 +178,14 @@ def _add(
 
 def _found_masks(run: Run, known: dict[int, Known]) -> Any:
     """Yield (image, masks by concept from 0) of annotated images, from coco.json line by line."""
-    current: int | None = None
-    masks: dict[int, np.ndarray] = {}
     seen = set()
-    with (run.path / "coco.json").open(encoding="utf-8") as lines:
-        for line in lines:
-            if '"category_id"' not in line[:80]:
-                continue
-            image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
-            if image not in known:
-                continue
-            if image != current:
-                if current is not None:
-                    yield current, masks
-                current, masks = image, {}
-                seen.add(image)
-            one = json.loads(line.rstrip().removesuffix("]}").rstrip(","))
-            masks[one["category_id"] - 1] = draw(runs_from_rle(one["segmentation"]))
-    if current is not None:
-        yield current, masks
+    found = annotations_of(run.folder.file("coco.json"), known)
+    for image, some in groupby(found, key=itemgetter("image_id")):
+        seen.add(image)
+        yield (
+            image,
+            {a["category_id"] - 1: draw(runs_from_rle(a["segmentation"])) for a in some},
+        )
     for image in known.keys() - seen:
         yield image, {}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,12 +19,21 @@ from dff.colocalization.dataset import Dataset
 from dff.colocalization.masks import draw
 from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run import RunFolder
+from dff.colocalization.tables import annotations_of
 from dff.errors import DFFError
-from dff.files import make_folder, write_file
 from dff.images import read_image
 from dff.rendering import LegendEntry, contact_sheet
 
-__all__ = ["Best", "best_instances", "crop", "sheet", "write_exemplars"]
+__all__ = [
+    "Best",
+    "best_instances",
+    "crop",
+    "crops",
+    "entry",
+    "masks_for",
+    "png",
+    "write_exemplars",
+]
 
 SIDE = 256  # pixels of a crop
 MARGIN = 0.15  # of the box, on each side
@@ -48,7 +56,7 @@ def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 
     Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
     the least difference of image numbers, for the frames of a video.
     """
-    file = pq.ParquetFile(folder.path / "instances.parquet")
+    file = pq.ParquetFile(folder.file("instances.parquet"))
     names = ["image_id", "concept", "strength", "mean", "x0", "y0", "x1", "y1"]
     kept: pa.Table | None = None
     room = count * SPARE * max(apart, 1)
@@ -97,28 +105,24 @@ def outlined(pixels: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.n
 
 
 def write_exemplars(
-    folder: RunFolder,
-    dataset: Dataset,
-    bank: ConceptBank,
-    masks: Masks,
-    *,
-    count: int = 8,
+    folder: RunFolder, dataset: Dataset, bank: ConceptBank, *, count: int = 8
 ) -> None:
     """Write exemplars/concept-NN/M.jpg and concepts.png.
 
     Images that have gone meanwhile are passed over.
     """
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
-    rows = []
-    facts = pq.read_table(folder.path / "concepts.parquet").to_pylist()
-    for k in range(len(bank)):
-        best = best_instances(folder, k + 1, count, apart=apart)
-        pictures = crops(dataset, best, bank.colors[k], k + 1, masks, count)
-        place = make_folder(folder.path / "exemplars" / f"concept-{k + 1:02d}")
+    best = [best_instances(folder, k + 1, count, apart=apart) for k in range(len(bank))]
+    masks = masks_for(folder, best)
+    rows, files = [], {}
+    facts = pq.read_table(folder.file("concepts.parquet")).to_pylist()
+    for k, instances in enumerate(best):
+        pictures = crops(dataset, instances, bank.colors[k], k + 1, masks, count)
         for number, (plain, _) in enumerate(pictures, 1):
-            write_file(place / f"{number}.jpg", _jpeg(plain))
+            files[f"exemplars/concept-{k + 1:02d}/{number}.jpg"] = _jpeg(plain)
         rows.append((entry(bank, k, facts[k]), [marked for _, marked in pictures]))
-    write_file(folder.path / "concepts.png", png(contact_sheet(rows, tile=144)))
+    files["concepts.png"] = png(contact_sheet(rows, tile=144))
+    folder.write(files)
 
 
 def crops(
@@ -165,11 +169,6 @@ def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     return LegendEntry(color=bank.colors[k], title=bank.names[k], share=facts["share"], lines=lines)
 
 
-def sheet(rows: Sequence[tuple[LegendEntry, Sequence[np.ndarray]]], path: Path) -> Path:
-    """Write a contact sheet."""
-    return write_file(path, png(contact_sheet(rows, tile=144)))
-
-
 def png(image: Image.Image) -> bytes:
     """Return a picture as PNG."""
     buffer = io.BytesIO()
@@ -183,23 +182,18 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def wanted_masks(folder: RunFolder, wanted: set[tuple[int, int]]) -> Masks:
-    """Return the RLE masks of some (image, concept from 1), found by one reading of coco.json."""
-    import json
+def masks_for(folder: RunFolder, best: Sequence[Sequence[Best]], *, first: int = 1) -> Masks:
+    """Return the RLE masks of instances by (image, concept), from one reading of coco.json.
 
+    Args:
+        folder: of the run.
+        best: the instances of each concept, the first of which has the number `first`.
+    """
+    chosen = {(one.image, k) for k, some in enumerate(best, first) for one in some}
     found: Masks = {}
-    if not wanted:
-        return found
-    ids = {image for image, _ in wanted}
-    with (folder.path / "coco.json").open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.startswith('{"id"') or '"category_id"' not in line[:80]:
-                continue
-            text = line.rstrip().removesuffix("]}").rstrip(",")
-            image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
-            if image in ids:
-                one = json.loads(text)
-                key = (image, one["category_id"])
-                if key in wanted:
-                    found[key] = one["segmentation"]
+    ids = {image for image, _ in chosen}
+    for annotation in annotations_of(folder.file("coco.json"), ids):
+        key = (annotation["image_id"], annotation["category_id"])
+        if key in chosen:
+            found[key] = annotation["segmentation"]
     return found

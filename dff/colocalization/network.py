@@ -19,7 +19,7 @@ from dff.errors import DFFError, LayerError, ModelError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid
 from dff.layers import probe_input
-from dff.layouts import main_tensor
+from dff.layouts import main_tensor, read_scores
 
 __all__ = ["PRECISIONS", "Network", "Passed"]
 
@@ -150,6 +150,8 @@ class Network:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def _logits(self, output: Any, count: int) -> Tensor | None:
+        if output is not None and self.explainer.score is not None:
+            return read_scores(output, self.explainer.score).float()
         try:
             logits = None if output is None else main_tensor(output)
         except LayerError:

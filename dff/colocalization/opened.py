@@ -13,8 +13,7 @@ from safetensors import safe_open
 
 from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset, reopen
-from dff.colocalization.plan import CHUNK
-from dff.colocalization.run import RunFolder, read_state
+from dff.colocalization.run import TABLES, RunFolder, chunk_name, read_state
 from dff.errors import RunError, UsageError
 
 __all__ = ["Run"]
@@ -37,7 +36,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.folder = RunFolder(path)
         self.path = self.folder.path
-        self.state = self.folder.state = read_state(self.path)
+        self.state = self.folder.state = read_state(self.folder)
         missing = [name for name, state in self.state["stages"].items() if state != "done"]
         if missing:
             raise RunError(
@@ -52,25 +51,24 @@ class Run:
     @cached_property
     def bank(self) -> ConceptBank:
         """The concepts."""
-        return ConceptBank.load(self.path / "bank.safetensors")
+        return ConceptBank.load(self.folder.file("bank.safetensors"))
 
     def table(self, name: str) -> pa.Table:
         """Return a table: images, instances, scores, concepts, labels or cooccurrence.
 
         Raises:
             UsageError: there is no such table.
+        RunError: its file is gone or damaged.
         """
-        file = self.path / f"{name}.parquet"
-        if not file.is_file():
-            known = sorted(p.stem for p in self.path.glob("*.parquet"))
-            raise UsageError(f"the run has no table {name!r}; it has {', '.join(known)}")
-        return pq.read_table(file)
+        if name not in TABLES:
+            raise UsageError(f"the run has no table {name!r}; it has {', '.join(sorted(TABLES))}")
+        return pq.read_table(self.folder.file(f"{name}.parquet"))
 
     def maps(self, image: int) -> torch.Tensor:
         """Return the maps (k, h, w) float16 of an image, in units of full presence."""
-        shard = self.path / "maps" / f"{image // CHUNK:05d}.safetensors"
-        with safe_open(shard, "pt") as file:
-            return file.get_slice("maps")[image % CHUNK]
+        index, position = divmod(image, self.state["settings"]["chunk"])
+        with safe_open(self.folder.file(chunk_name("maps", index)), "pt") as file:
+            return file.get_slice("maps")[position]
 
     def dataset(self) -> Dataset:
         """Return the images that the run was made of.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from dff.colocalization.network import Network
 from dff.colocalization.opened import Run
 from dff.colocalization.plan import parse_memory, plan
 from dff.colocalization.ranks import start
+from dff.colocalization.repair import check_apart, forget_changed, repair
 from dff.colocalization.run import RunFolder
 from dff.colocalization.stages import (
     Job,
@@ -33,6 +33,8 @@ from dff.explain import Explainer
 from dff.models import LoadedModel
 
 __all__ = ["colocalize"]
+
+ATTEMPTS = 3  # at images that change while they are read
 
 
 def colocalize(
@@ -100,8 +102,9 @@ def colocalize(
     room = parse_memory(memory)
     ranks = start()
     folder = RunFolder(out)
-    _apart(dataset, folder.path)
+    check_apart(dataset, folder.path)
     images = open_dataset(dataset, skip=folder.path)
+    check_apart(images, folder.path)
     explainer = (
         model if isinstance(model, Explainer) else Explainer(model, layer=layer, device=device)
     )
@@ -118,32 +121,26 @@ def colocalize(
         concepts, options, batch, workers or min(os.cpu_count() or 1, 16), strict, ranks,
         progress or silent,
     )  # fmt: skip
-    given = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else images.root
-    settings = _settings(job, os.path.abspath(given), room, seed)
+    settings = _settings(job, room, seed)
     with ExitStack() as stack:
         with ranks.together("opening the run"):
             if ranks.first:
                 stack.enter_context(folder.locked())
                 folder.claim(settings, force=force)
-        folder.state = ranks.gather(folder.state)[0]
+                repair(job)
+        folder.join(ranks.gather(folder.state)[0], ranks.rank)
         _run(job)
     return Run(out)
 
 
-def _apart(dataset: Any, out: Path) -> None:
-    if isinstance(dataset, (str, os.PathLike)) and os.path.realpath(dataset) == os.path.realpath(
-        out
-    ):
-        raise UsageError(f"--out {str(out)!r} is the dataset itself; choose another folder")
-
-
-def _settings(job: Job, given: str, memory: int, seed: int) -> dict[str, Any]:
+def _settings(job: Job, memory: int, seed: int) -> dict[str, Any]:
     """Return everything that the results depend on."""
     prep = job.network.preprocessing
     return {
         "dataset": {
-            "kind": job.dataset.kind, "given": given, "root": job.dataset.root,
-            "images": len(job.dataset), "fingerprint": job.dataset.fingerprint(),
+            "kind": job.dataset.kind, "given": job.dataset.given or job.dataset.root,
+            "root": job.dataset.root, "images": len(job.dataset),
+            "fingerprint": job.dataset.fingerprint(),
         },
         "model": {
             "name": job.network.name, "layer": job.network.layer, "weights": job.network.digest(),
@@ -152,6 +149,7 @@ def _settings(job: Job, given: str, memory: int, seed: int) -> dict[str, Any]:
         "concepts": job.concepts,
         "memory": memory,
         "seed": seed,
+        "chunk": job.plan.chunk,
         "precision": job.network.precision,
         "batch": job.batch,
         "masks": asdict(job.options),
@@ -159,7 +157,30 @@ def _settings(job: Job, given: str, memory: int, seed: int) -> dict[str, Any]:
 
 
 def _run(job: Job) -> None:
-    """Do what is left to do."""
+    """Do what is left to do, until nothing has changed that was read for it."""
+    folder, ranks = job.folder, job.ranks
+    for _ in range(ATTEMPTS):
+        _do_stages(job)
+        with ranks.together("checking the photos"):
+            again = ranks.first and forget_changed(job)
+        again, folder.state = ranks.gather((again, folder.state))[0]
+        folder.manifest.load()
+        if not again:
+            break
+    else:
+        raise RunError(
+            f"photos kept changing while they were read, {ATTEMPTS} times over: start the same "
+            "command again when they are as they shall be"
+        )
+    if ranks.first:
+        folder.close()
+    ranks.gather(None)  # the first rank has written all before any goes on
+    unreadable = folder.state["counts"].get("unreadable", 0)
+    if job.strict and unreadable:
+        raise RunError(f"{unreadable} images could not be read; images.parquet names them")
+
+
+def _do_stages(job: Job) -> None:
     folder, ranks = job.folder, job.ranks
     stages = (
         ("extract", extract_stage), ("fit", fit_stage), ("encode", encode_stage),
@@ -169,12 +190,7 @@ def _run(job: Job) -> None:
         if folder.done(name):
             continue
         with ranks.together(name), folder.timed(name):
+            folder.manifest.load()  # what the other ranks have written since
             if ranks.first or name not in ("tables", "exemplars"):
                 function(job)
         folder.finish(name, write=ranks.first)
-    if ranks.first and folder.work.is_dir():
-        shutil.rmtree(folder.work)
-    ranks.gather(None)  # the first rank has written all before any goes on
-    unreadable = folder.state["counts"].get("unreadable", 0)
-    if job.strict and unreadable:
-        raise RunError(f"{unreadable} images could not be read; images.parquet names them")

@@ -29,6 +29,7 @@ class Plan:
         per_image: cells drawn from each image that is run for the fit.
         chosen: (m,) the images that are run for the fit, ascending.
         seed: of the draw.
+        chunk: images in one shard of maps.
     """
 
     images: int
@@ -37,17 +38,19 @@ class Plan:
     per_image: int
     chosen: np.ndarray
     seed: int
+    chunk: int
 
     @property
     def fit_chunks(self) -> list[Sequence[int]]:
         """The images run for the fit, in chunks."""
-        starts = range(0, len(self.chosen), CHUNK)
-        return [self.chosen[i : i + CHUNK].tolist() for i in starts]
+        starts = range(0, len(self.chosen), self.chunk)
+        return [self.chosen[i : i + self.chunk].tolist() for i in starts]
 
     @property
     def chunks(self) -> list[Sequence[int]]:
         """All images, in chunks: one shard of maps each."""
-        return [range(i, min(i + CHUNK, self.images)) for i in range(0, self.images, CHUNK)]
+        starts = range(0, self.images, self.chunk)
+        return [range(i, min(i + self.chunk, self.images)) for i in starts]
 
     def cells_of(self, image: int) -> np.ndarray:
         """Return the cells that are drawn from an image, ascending; they depend on nothing else."""
@@ -73,7 +76,7 @@ def plan(images: int, cells: int, channels: int, *, memory: int, seed: int) -> P
     room = memory // (4 * channels)
     everything = np.arange(images)
     if images * cells <= room:
-        return Plan(images, cells, True, cells, everything, seed)
+        return Plan(images, cells, True, cells, everything, seed, CHUNK)
     if room < 64:
         raise UsageError(
             f"--memory of {memory} bytes holds {room} rows of {channels} channels; give more"
@@ -82,7 +85,7 @@ def plan(images: int, cells: int, channels: int, *, memory: int, seed: int) -> P
     count = min(images, room // per_image)
     generator = np.random.default_rng([seed, 0])
     chosen = np.sort(generator.permutation(images)[:count])
-    return Plan(images, cells, False, per_image, chosen, seed)
+    return Plan(images, cells, False, per_image, chosen, seed, CHUNK)
 
 
 def parse_memory(text: str | int) -> int:

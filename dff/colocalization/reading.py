@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 from torch.nn import functional
 
 from dff.colocalization.dataset import Dataset
+from dff.colocalization.stamps import Stamp, status
 from dff.errors import DFFError
 from dff.images import MAX_PIXELS, Preprocessing, read_image
 from dff.images.decoding import from_pillow
@@ -37,12 +38,14 @@ class Sample:
         pixels: uint8 (size, size, 3), RGB: the whole photo, squashed; None with an error.
         width, height: of the photo, upright, in pixels.
         error: what is wrong with it.
+        stamp: what it was when it was read; None where nothing can tell.
     """
 
     pixels: np.ndarray | None
     width: int = 0
     height: int = 0
     error: str | None = None
+    stamp: Stamp | None = None
 
 
 class Reader:
@@ -83,32 +86,35 @@ class Reader:
 
 def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> Sample:
     """Read one image; whatever is wrong with it becomes its error."""
+    path = dataset.file(index)
+    stamp = None if path is None else status(path)  # before it is read: a later change shows
     try:
         source = dataset.source(index)
+        if stamp is not None and isinstance(source, bytes):
+            stamp = stamp.of_content(source)
         if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
             with open(source, "rb") as file:
+                stamp = None if stamp is None else stamp.of_content(file)
                 quick = _quick(file, preprocessing)
-        elif isinstance(source, bytes):
-            quick = _quick(io.BytesIO(source), preprocessing)
         else:
-            quick = None
-        return quick or _careful(source, preprocessing)
-    except DFFError as error:
-        return Sample(None, error=_named(str(error), dataset.paths[index]))
-    except OSError as error:
+            quick = _quick(io.BytesIO(source), preprocessing) if isinstance(source, bytes) else None
+        return replace(quick or _careful(source, preprocessing), stamp=stamp)
+    except Exception as error:
+        return Sample(None, error=_explained(dataset, index, error), stamp=stamp)
+
+
+def _explained(dataset: Dataset, index: int, error: Exception) -> str:
+    """Return what is wrong with an image on one line; a user's dataset may raise anything."""
+    path = dataset.paths[index]
+    if isinstance(error, OSError) and not isinstance(error, DFFError):
         try:  # read_image has the better words for it
-            return _careful(dataset.source(index), preprocessing)
-        except DFFError as explained:
-            return Sample(None, error=_named(str(explained), dataset.paths[index]))
-        except Exception:
-            return Sample(None, error=f"cannot read {dataset.paths[index]}: {error}")
-    except Exception as error:  # a user's dataset may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Sample(None, error=f"cannot read {dataset.paths[index]}: {reason}")
-
-
-def _named(message: str, path: str) -> str:
-    return message.replace("the bytes given", path)
+            read_image(dataset.source(index))
+        except Exception as better:
+            error = better
+    if isinstance(error, DFFError):
+        return str(error).replace("the bytes given", path)
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return f"cannot read {path}: {reason or type(error).__name__}"
 
 
 def _quick(file: IO[bytes], preprocessing: Preprocessing) -> Sample | None:

@@ -1,34 +1,32 @@
-"""The folder of a run: its settings, the state of its stages, and the lock on it.
+"""The folder of a run: its settings, the state of its stages, its files, and the lock on it.
 
-Every file appears whole or not at all. Each chunk of images leaves its own files, so what exists
-is done, and a run that was killed goes on with what does not exist.
+Every file appears whole or not at all, and is recorded with its digest before it appears
+(:mod:`dff.manifest`). So what is recorded and sound is done, a run that was killed goes on with the
+rest, and what is damaged is noticed and made again. Nothing else in the folder is touched.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dff.errors import RunError
-from dff.files import make_folder, write_file
+from dff.errors import OutputError, RunError
+from dff.files import Content, is_regular, make_folder
+from dff.manifest import Manifest
 
-__all__ = ["FORMAT", "RunFolder"]
+__all__ = ["FORMAT", "STAGES", "RunFolder", "read_state"]
 
-FORMAT = 1
+FORMAT = 2
 STAGES = ("extract", "fit", "encode", "tables", "exemplars")
-OWN = (
-    "run.json", "images.parquet", "bank.safetensors", "maps", "instances.parquet",
-    "scores.parquet", "concepts.parquet", "cooccurrence.parquet", "labels.parquet",
-    "coco.json", "exemplars", "concepts.png", "overlay.mp4", "report.html", "work",
-)  # fmt: skip
+STATE, LOCK = "run.json", ".dff-lock"
+TABLES = ("images", "instances", "scores", "concepts", "cooccurrence", "labels")
 
 
 class RunFolder:
@@ -36,17 +34,18 @@ class RunFolder:
 
     Args:
         path: the folder, made by :meth:`claim`.
+
+    Attributes:
+        path: the folder.
+        manifest: which files of it the program wrote.
+        state: what run.json says.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.work = self.path / "work"
+        self.manifest = Manifest(path)
         self.state: dict[str, Any] = {}
-
-    @property
-    def file(self) -> Path:
-        """run.json."""
-        return self.path / "run.json"
+        self._checked: set[str] = set()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -54,65 +53,58 @@ class RunFolder:
 
         Raises:
             RunError: another process is at work in it.
-            OutputError: the folder cannot be made.
+            OutputError: the folder cannot be made, or the lock's place holds something else.
         """
-        make_folder(self.path)
-        import fcntl
+        from filelock import FileLock, Timeout
 
-        with (self.path / ".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                who = lock.read().strip() or "another process"
-                raise RunError(
-                    f"{who} is at work in {str(self.path)!r}; wait for it, or choose another --out"
-                ) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-            lock.flush()
-            yield
+        lock = make_folder(self.path) / LOCK
+        if os.path.lexists(lock) and not (is_regular(lock) and lock.stat().st_size == 0):
+            raise OutputError(f"{str(lock)!r} is not the lock of a run: move it away")
+        try:
+            with FileLock(lock, timeout=0):
+                yield
+        except Timeout:
+            raise RunError(
+                f"another process is at work in {str(self.path)!r}; wait for it, or choose "
+                "another --out"
+            ) from None
 
     def claim(self, settings: Mapping[str, Any], *, force: bool) -> None:
         """Begin, or go on with, a run of these settings.
 
         Raises:
-            RunError: the folder holds something else: files of another kind, a run of another
-                version, or a run of other settings (all are named).
+            RunError: the folder holds something else, whether `force` or not; or, without
+                `force`, a run of another version or of other settings (all are named).
         """
-        others = [p.name for p in self.path.iterdir() if p.name != ".lock"]
-        if not self.file.exists():
-            alien = [name for name in others if name not in OWN and not name.startswith(".")]
-            if alien and not force:
-                raise RunError(
-                    f"{str(self.path)!r} is not a run: it holds {', '.join(sorted(alien)[:3])}; "
-                    "choose a new folder for --out, or give --force"
-                )
+        self.manifest.load()
+        others = [p.name for p in self.path.iterdir() if not p.name.startswith(".dff-")]
+        if not others:
             self._begin(settings)
             return
-        if not force:
-            self.state = read_state(self.path)
-            if different := _differences(self.state["settings"], settings):
+        if STATE in others and STATE not in self.manifest:
+            read_state(self)  # says what is wrong with it
+        if STATE not in self.manifest:
+            raise RunError(
+                f"{str(self.path)!r} is not a run: it holds {', '.join(sorted(others)[:3])}; "
+                "choose a new folder for --out"
+            )
+        self.manifest.sweep(age=0)
+        try:
+            self.state = read_state(self)
+        except RunError:
+            if not force:
+                raise
+        different = _differences(self.state.get("settings", {}), settings)
+        if different or "clearing" in self.state:
+            if not force and different:
                 raise RunError(
                     f"{str(self.path)!r} is a run of other settings: {'; '.join(different)}; "
                     "choose another --out, or give --force to start over"
                 )
-            self._sweep()
-            return
-        with contextlib.suppress(RunError):
-            self.state = read_state(self.path)
-        if not self.state or _differences(self.state["settings"], settings):
             self._begin(settings)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Start from nothing; what an earlier run left is removed, run.json first."""
-        for name in OWN:
-            target = self.path / name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
-        self._sweep()
+        """Start from nothing: of an earlier run, what it recorded is removed."""
         self.state = {
             "format": FORMAT,
             "version": version("deep-feature-factorization"),
@@ -120,22 +112,68 @@ class RunFolder:
             "stages": dict.fromkeys(STAGES, "to do"),
             "counts": {},
             "timings": {},
+            "clearing": True,
         }
+        if os.path.lexists(self.path / STATE) and not self.manifest.owns(STATE):
+            self.forget([STATE])
+        self.save()
+        self.forget([name for name in self.manifest if name != STATE])
+        del self.state["clearing"]
         self.save()
 
-    def _sweep(self) -> None:
-        """Remove what was being written when an earlier process was killed."""
-        for left in self.path.rglob(".*.*"):
-            if left.is_file():
-                left.unlink(missing_ok=True)
+    def join(self, state: dict[str, Any], rank: int) -> None:
+        """Take part in what the first rank has claimed."""
+        self.state = state
+        if rank:
+            self.manifest = Manifest(self.path, writer=rank)
 
     def save(self) -> None:
         """Write run.json."""
-        write_file(self.file, json.dumps(self.state, indent=2, ensure_ascii=False) + "\n")
+        self.write({STATE: json.dumps(self.state, indent=2, ensure_ascii=False) + "\n"})
+
+    def write(self, files: Mapping[str, Content]) -> None:
+        """Write files of the run, named relative to its folder."""
+        self.manifest.write(files)
+        self._checked.difference_update(files)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file that is as it was written.
+
+        Raises:
+            RunError: it is gone or damaged.
+        """
+        if name not in self._checked:
+            if not self.manifest.sound(name):
+                raise RunError(
+                    f"{str(self.path / name)!r} is damaged or gone: start the run's `dff "
+                    "colocalize` command again, it is made again"
+                )
+            self._checked.add(name)
+        return self.path / name
+
+    def damaged(self) -> list[str]:
+        """Return the recorded files that are not as they were written, in order."""
+        return [name for name in self.manifest if not self.manifest.sound(name)]
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Remove files of the run; what was changed since it was written is set aside, and said."""
+        for name in names:
+            if not self.manifest.remove(name):
+                kept = self.manifest.set_aside(name)
+                warnings.warn(
+                    f"{str(self.path / name)!r} was changed or damaged: it is made again, and "
+                    f"what was there is kept as {kept.name!r}",
+                    stacklevel=2,
+                )
 
     def done(self, stage: str) -> bool:
         """Return whether a stage is complete."""
         return bool(self.state["stages"][stage] == "done")
+
+    def redo(self, stages: Sequence[str]) -> None:
+        """Mark stages as to be done again."""
+        self.state["stages"].update(dict.fromkeys(stages, "to do"))
+        self.save()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -153,35 +191,64 @@ class RunFolder:
         if write:
             self.save()
 
-    def chunk(self, kind: str, index: int) -> Path:
-        """Return the file of a chunk: kind "rows", "maps" or a kind of part."""
-        if kind == "maps":
-            return self.path / "maps" / f"{index:05d}.safetensors"
-        if kind == "rows":
-            return self.work / "rows" / f"{index:05d}.safetensors"
-        return self.work / "parts" / f"{index:05d}.{kind}"
+    def close(self) -> None:
+        """Remove what only a run that goes on needs, and put the records together."""
+        self.manifest.load()
+        self.forget([name for name in self.manifest if name.startswith("work/")])
+        self.manifest.compact()
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def chunk_name(kind: str, index: int) -> str:
+    """Return the name of a chunk's file: kind "rows", "maps", or a part of the tables."""
+    folder = kind if kind == "maps" else f"work/{kind if kind == 'rows' else 'parts'}"
+    return f"{folder}/{index:05d}.{'safetensors' if kind in ('rows', 'maps') else kind}"
+
+
+def stage_of(name: str) -> str | None:
+    """Return the stage that writes a file of a run; None for what belongs to none."""
+    if name.startswith("work/rows/"):
+        return "extract"
+    if name == "bank.safetensors":
+        return "fit"
+    if name.startswith(("work/parts/", "maps/")):
+        return "encode"
+    if name in ("coco.json", INPUTS) or name in [f"{table}.parquet" for table in TABLES]:
+        return "tables"
+    if name.startswith("exemplars/") or name in ("concepts.png", "overlay.mp4"):
+        return "exemplars"
+    return None
+
+
+INPUTS = ".dff-inputs.parquet"
+"""What each photo was when it was read (:mod:`dff.colocalization.stamps`)."""
+
+
+def read_state(folder: RunFolder) -> dict[str, Any]:
     """Return the content of a run's run.json.
 
     Raises:
         RunError: there is none, it is damaged, or of another version.
     """
-    file = path / "run.json"
+    file = folder.path / STATE
+    advice = "choose another --out"
+    if STATE in folder.manifest:
+        advice += ", or give --force to start over"
+    if not is_regular(file):
+        raise RunError(
+            f"{str(folder.path)!r} is not a run: it has no run.json; `dff colocalize` makes one"
+        )
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(
-            f"{str(path)!r} is not a run: it has no run.json; `dff colocalize` makes one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {str(file)!r}: {error}; give --force to start over") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {str(file)!r}: {error}; {advice}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         made = state.get("version", "unknown") if isinstance(state, dict) else "unknown"
         raise RunError(
-            f"{str(path)!r} is a run of another version (made by {made}); choose another --out, "
-            "or give --force to start over"
+            f"{str(folder.path)!r} is a run of another version (made by {made}); {advice}"
+        )
+    if not folder.manifest.owns(STATE):
+        raise RunError(
+            f"{str(file)!r} was changed since it was written, or its record is gone; {advice}"
         )
     return state
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dff.bank import ConceptBank
 from dff.colocalization.run import RunFolder
-from dff.files import write_file
 from dff.labels import class_name
 
 __all__ = ["Tally", "image_groups", "write_scores"]
@@ -48,9 +47,9 @@ def image_groups(
     folder: RunFolder, concepts: int
 ) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (images that could be read, strength (n, k), mean (n, k), found (n, k)) of a run."""
-    images = pq.read_table(folder.path / "images.parquet")
+    images = pq.read_table(folder.file("images.parquet"))
     good = images.filter(pc.equal(images["status"], "ok"))
-    file = pq.ParquetFile(folder.path / "instances.parquet")
+    file = pq.ParquetFile(folder.file("instances.parquet"))
     at = 0
     left: pa.Table | None = None
     for batch in file.iter_batches(
@@ -87,7 +86,7 @@ def write_scores(
 
 
 def _put(folder: RunFolder, name: str, table: pa.Table) -> None:
-    write_file(folder.path / name, lambda file: pq.write_table(table, file))
+    folder.write({name: lambda file: pq.write_table(table, file)})
 
 
 def _scores(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,24 +14,23 @@ from dff.colocalization import tables
 from dff.colocalization.chunks import (
     Chunk,
     Writer,
+    chunk_bytes,
     encode_chunk,
     extract,
     load_chunk,
-    save_chunk,
 )
 from dff.colocalization.dataset import Dataset
-from dff.colocalization.exemplars import best_instances, wanted_masks, write_exemplars
+from dff.colocalization.exemplars import write_exemplars
 from dff.colocalization.fit import fit_bank
 from dff.colocalization.instances import GUIDE_SIDE, MaskOptions
 from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.ranks import Ranks
 from dff.colocalization.reading import Reader
-from dff.colocalization.run import RunFolder
+from dff.colocalization.run import RunFolder, chunk_name
 from dff.colocalization.scores import write_scores
 from dff.colocalization.video import VideoDataset, write_video
 from dff.errors import DFFError, RunError
-from dff.files import make_folder, write_file
 from dff.heatmaps import upsample
 from dff.images import read_image
 from dff.rendering import overlay
@@ -43,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
+PARTS = ("images", "instances", "coco", "maps")  # what a chunk leaves
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -70,58 +69,49 @@ class Job:
         """All images, a shard of maps each."""
         return self.plan.chunks
 
+    def bank(self) -> ConceptBank:
+        """The concepts, once they are found."""
+        return ConceptBank.load(self.folder.file("bank.safetensors"))
+
 
 def extract_stage(job: Job) -> None:
     """The first pass: rows of each chunk, all of them or a sample."""
-    make_folder(job.folder.work / "rows")
-    wanted = job.plan.fit_chunks
+    fit_chunks = job.plan.fit_chunks
     exact = job.plan.exact
     mine = [
-        i for i in job.ranks.share(range(len(wanted))) if not job.folder.chunk("rows", i).exists()
+        i
+        for i in job.ranks.share(range(len(fit_chunks)))
+        if chunk_name("rows", i) not in job.folder.manifest
     ]
     stage = "reading and running the model" if exact else "first pass: a sample"
-    for at, index, chunk in _chunks(job, [wanted[i] for i in mine], mine, predict=exact):
-        chunk.save(job.folder.chunk("rows", index))
-        job.progress(stage, at, len(mine))
+    with Writer() as writer:
+        todo = {i: fit_chunks[i] for i in mine}
+        for count, (index, chunk) in enumerate(_run_chunks(job, todo, predict=exact), 1):
+            writer.submit(_save_rows, job.folder, index, chunk)
+            job.progress(stage, count, len(mine))
 
 
-@dataclass(eq=False)
-class _Ready:
-    """A chunk that was run, and the writer that takes it."""
-
-    chunk: Chunk
-    writer: Writer
-
-    def save(self, path: Path) -> None:
-        """Write it in the background."""
-        self.writer.submit(save_chunk, path, self.chunk)
+def _save_rows(folder: RunFolder, index: int, chunk: Chunk) -> None:
+    folder.write({chunk_name("rows", index): chunk_bytes(chunk)})
 
 
-def _chunks(
-    job: Job,
-    chunks: Sequence[Sequence[int]],
-    numbers: Sequence[int],
-    *,
-    predict: bool,
-    whole: bool = False,
-) -> Iterator[tuple[int, int, _Ready]]:
-    """Run chunks through the model; yield (how many are done, number, chunk)."""
+def _run_chunks(
+    job: Job, chunks: Mapping[int, Sequence[int]], *, predict: bool, whole: bool = False
+) -> Iterator[tuple[int, Chunk]]:
+    """Run chunks of images, by number, through the model; yield each (number, chunk)."""
     prep = job.network.preprocessing
-    ids = [int(i) for chunk in chunks for i in chunk]
+    ids = [int(i) for chunk in chunks.values() for i in chunk]
     ahead = max(2 * job.batch, 2 * job.workers)
-    with (
-        Reader(job.dataset, prep, workers=job.workers, ahead=ahead) as reader,
-        Writer() as writer,
-    ):
+    with Reader(job.dataset, prep, workers=job.workers, ahead=ahead) as reader:
         samples = reader.stream(ids)
-        for at, (number, some) in enumerate(zip(numbers, chunks, strict=True), 1):
+        for index, some in chunks.items():
             chunk = extract(
                 job.network, samples, some, job.plan, batch=job.batch, predict=predict,
                 whole=whole,
             )  # fmt: skip
             if job.strict:
                 _refuse_errors(chunk)
-            yield at, number, _Ready(chunk, writer)
+            yield index, chunk
 
 
 def _refuse_errors(chunk: Chunk) -> None:
@@ -134,10 +124,10 @@ def fit_stage(job: Job) -> None:
     """Factorize the rows; rank 0 writes the bank."""
     job.progress("factorizing", 0, 1)
     count = len(job.plan.fit_chunks)
-    paths = [job.folder.chunk("rows", i) for i in job.ranks.share(range(count))]
+    paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
     bank, rows = fit_bank(paths, job.concepts, job.network, job.ranks)
     if job.ranks.first:
-        bank.save(job.folder.path / "bank.safetensors")
+        job.folder.write({"bank.safetensors": bank.to_bytes()})
         job.folder.state["exact"] = job.plan.exact
         job.folder.state["counts"]["rows"] = rows
     job.progress("factorizing", 1, 1)
@@ -145,36 +135,29 @@ def fit_stage(job: Job) -> None:
 
 def encode_stage(job: Job) -> None:
     """Maps, instances and masks of each chunk, from its rows or from a second pass."""
-    make_folder(job.folder.work / "parts")
-    make_folder(job.folder.path / "maps")
-    bank = ConceptBank.load(job.folder.path / "bank.safetensors")
+    bank = job.bank()
+    kinds = PARTS if not job.folder.done("tables") else ("maps",)
     mine = [
         i
         for i in job.ranks.share(range(len(job.chunks)))
-        if not job.folder.chunk("maps", i).exists()
+        if any(chunk_name(kind, i) not in job.folder.manifest for kind in kinds)
     ]
-    for at, index, chunk, writer in _to_encode(job, mine):
-        guides = _guides(job, chunk) if job.options.refine else None
-        files = encode_chunk(chunk, bank, job.network, job.options, guides)
-        writer.submit(_save_parts, job.folder, index, files)
-        job.progress("placing concepts", at, len(mine))
-
-
-def _to_encode(job: Job, mine: Sequence[int]) -> Iterator[tuple[int, int, Chunk, Writer]]:
-    if not job.plan.exact:
-        chunks = [job.chunks[i] for i in mine]
-        for at, index, ready in _chunks(job, chunks, mine, predict=True, whole=True):
-            yield at, index, ready.chunk, ready.writer
-        return
     with Writer() as writer:
-        for at, index in enumerate(mine, 1):
-            yield at, index, load_chunk(job.folder.chunk("rows", index)), writer
+        for count, (index, chunk) in enumerate(_to_encode(job, mine), 1):
+            guides = _guides(job, chunk) if job.options.refine else None
+            files = encode_chunk(chunk, bank, job.network, job.options, guides)
+            parts = {chunk_name(kind, index): files[kind] for kind in PARTS}
+            writer.submit(job.folder.write, parts)
+            job.progress("placing concepts", count, len(mine))
 
 
-def _save_parts(folder: RunFolder, index: int, files: dict[str, bytes]) -> None:
-    """Write the files of a chunk, its maps last: they say that it is done."""
-    for kind in ("images", "instances", "coco", "maps"):
-        write_file(folder.chunk(kind, index), files[kind])
+def _to_encode(job: Job, mine: Sequence[int]) -> Iterator[tuple[int, Chunk]]:
+    """Yield chunks with all their rows: those of the first pass where they are kept, else anew."""
+    kept = [i for i in mine if job.plan.exact and chunk_name("rows", i) in job.folder.manifest]
+    for index in kept:
+        yield index, load_chunk(job.folder.file(chunk_name("rows", index)))
+    left = {i: job.chunks[i] for i in mine if i not in set(kept)}
+    yield from _run_chunks(job, left, predict=True, whole=True)
 
 
 def _guides(job: Job, chunk: Chunk) -> list[np.ndarray | None]:
@@ -199,8 +182,9 @@ def _guides(job: Job, chunk: Chunk) -> list[np.ndarray | None]:
 def tables_stage(job: Job) -> None:
     """All tables, from the chunks' parts."""
     folder, chunks = job.folder, len(job.chunks)
-    bank = ConceptBank.load(folder.path / "bank.safetensors")
+    bank = job.bank()
     job.progress("writing tables", 0, 4)
+    tables.write_inputs(folder, chunks)
     counts = tables.write_images(folder, job.dataset, chunks, job.network.class_names)
     job.progress("writing tables", 1, 4)
     counts["instances"] = tables.write_instances(folder, chunks)
@@ -214,15 +198,8 @@ def tables_stage(job: Job) -> None:
 
 def exemplars_stage(job: Job) -> None:
     """Crops and the contact sheet."""
-    folder = job.folder
-    bank = ConceptBank.load(folder.path / "bank.safetensors")
-    apart = max(1, len(job.dataset) // 24) if job.dataset.kind == "video" else 1
-    wanted = {
-        (one.image, k + 1)
-        for k in range(len(bank))
-        for one in best_instances(folder, k + 1, 8, apart=apart)
-    }
-    write_exemplars(folder, job.dataset, bank, wanted_masks(folder, wanted))
+    bank = job.bank()
+    write_exemplars(job.folder, job.dataset, bank)
     if isinstance(job.dataset, VideoDataset):
         _overlay(job, job.dataset, bank)
 
@@ -232,10 +209,12 @@ def _overlay(job: Job, video: VideoDataset, bank: ConceptBank) -> None:
 
     def frames() -> Iterator[np.ndarray]:
         for index, some in enumerate(job.chunks):
-            maps = load_file(job.folder.chunk("maps", index))["maps"].float().numpy()
+            file = job.folder.file(chunk_name("maps", index))
+            maps = load_file(file)["maps"].float().numpy()
             for at, image in enumerate(some):
                 pixels = read_image(video.source(image)).pixels
                 shown = upsample(np.clip(maps[at], 0, 1), pixels.shape[:2], job.network.grid)
                 yield overlay(pixels, shown, colors=bank.colors)
 
-    write_video(job.folder.path / "overlay.mp4", frames(), video.rate)
+    with job.folder.manifest.writing("overlay.mp4") as path:
+        write_video(path, frames(), video.rate)

@@ -6,8 +6,10 @@ All are streamed: no more than some chunks are in memory at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -15,15 +17,17 @@ import pyarrow.parquet as pq
 
 from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset
-from dff.colocalization.run import RunFolder
-from dff.files import write_file
+from dff.colocalization.run import INPUTS, RunFolder, chunk_name
 from dff.labels import class_name
 
 __all__ = [
+    "annotations_of",
     "categories",
     "printable",
+    "renamed_coco",
     "write_coco",
     "write_images",
+    "write_inputs",
     "write_instances",
     "write_table",
 ]
@@ -38,6 +42,13 @@ IMAGES = pa.schema(
     ]
 )  # fmt: skip
 
+INPUT_COLUMNS = pa.schema(
+    [
+        ("id", pa.int64()), ("size", pa.int64()), ("modified", pa.int64()),
+        ("changed", pa.int64()), ("digest", pa.string()),
+    ]
+)  # fmt: skip
+
 
 def printable(path: str) -> str:
     """Return a path as valid Unicode: bytes that are not UTF-8 are written out."""
@@ -47,7 +58,7 @@ def printable(path: str) -> str:
 def image_facts(folder: RunFolder, chunks: int) -> Iterator[dict[str, Any]]:
     """Yield what is known of the images of each chunk."""
     for index in range(chunks):
-        yield json.loads(folder.chunk("images", index).read_text())
+        yield json.loads(folder.file(chunk_name("images", index)).read_text())
 
 
 def write_images(
@@ -58,8 +69,8 @@ def write_images(
 
     def tables() -> Iterator[pa.Table]:
         for facts in image_facts(folder, chunks):
-            counts["images"] += len(facts["id"])
-            counts["unreadable"] += sum(error is not None for error in facts["error"])
+            counts["images"] += len(facts["ids"])
+            counts["unreadable"] += sum(error is not None for error in facts["errors"])
             yield _images_table(facts, dataset, class_names)
 
     write_table(folder, "images.parquet", IMAGES, tables())
@@ -69,15 +80,15 @@ def write_images(
 def _images_table(
     facts: dict[str, Any], dataset: Dataset, class_names: Sequence[str] | None
 ) -> pa.Table:
-    ids, errors = facts["id"], facts["error"]
+    ids, errors = facts["ids"], facts["errors"]
     known = [
         i if i >= 0 and e is None else None for i, e in zip(facts["predicted"], errors, strict=True)
     ]
     columns = {
         "id": ids,
         "path": [printable(dataset.paths[i]) for i in ids],
-        "width": [w or None for w in facts["width"]],
-        "height": [h or None for h in facts["height"]],
+        "width": [w or None for w in facts["widths"]],
+        "height": [h or None for h in facts["heights"]],
         "label": [dataset.labels[i] and printable(str(dataset.labels[i])) for i in ids],
         "predicted": [None if i is None else class_name(i, class_names) for i in known],
         "predicted_index": known,
@@ -93,12 +104,12 @@ def _images_table(
 def write_instances(folder: RunFolder, chunks: int) -> int:
     """Write instances.parquet; return how many concepts were found in images."""
     found = 0
-    schema = pq.read_schema(folder.chunk("instances", 0))
+    schema = pq.read_schema(folder.file(chunk_name("instances", 0)))
 
     def tables() -> Iterator[pa.Table]:
         nonlocal found
         for index in range(chunks):
-            table = pq.read_table(folder.chunk("instances", index))
+            table = pq.read_table(folder.file(chunk_name("instances", index)))
             found += len(table) - table["x0"].null_count
             yield table
 
@@ -122,7 +133,19 @@ def write_table(
             if waiting:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
 
-    write_file(folder.path / name, write)
+    folder.write({name: write})
+
+
+def write_inputs(folder: RunFolder, chunks: int) -> None:
+    """Write what each photo was when it was read, so that a later change shows."""
+
+    def tables() -> Iterator[pa.Table]:
+        for facts in image_facts(folder, chunks):
+            rows = [(None,) * 4 if row is None else row for row in facts["stamps"]]
+            columns = list(zip(*rows, strict=True)) or [()] * 4
+            yield pa.table([facts["ids"], *map(list, columns)], schema=INPUT_COLUMNS)
+
+    write_table(folder, INPUTS, INPUT_COLUMNS, tables())
 
 
 def categories(bank: ConceptBank) -> str:
@@ -155,7 +178,16 @@ def write_coco(folder: RunFolder, dataset: Dataset, chunks: int, bank: ConceptBa
         _separated(put, _annotation_lines(folder, chunks))
         put("]}\n")
 
-    write_file(folder.path / "coco.json", write)
+    folder.write({"coco.json": write})
+
+
+def renamed_coco(path: Path, bank: ConceptBank, file: IO[bytes]) -> None:
+    """Copy coco.json to `file` with the concepts' names as they are now, on its second line."""
+    with path.open("rb") as old:
+        file.write(old.readline())
+        old.readline()
+        file.write(f'"categories": {categories(bank)},\n'.encode())
+        shutil.copyfileobj(old, file)
 
 
 def _separated(put: Callable[[str], None], lines: Iterator[str]) -> None:
@@ -168,7 +200,7 @@ def _separated(put: Callable[[str], None], lines: Iterator[str]) -> None:
 def _image_lines(folder: RunFolder, dataset: Dataset, chunks: int) -> Iterator[str]:
     for facts in image_facts(folder, chunks):
         for i, width, height, error in zip(
-            facts["id"], facts["width"], facts["height"], facts["error"], strict=True
+            facts["ids"], facts["widths"], facts["heights"], facts["errors"], strict=True
         ):
             if error is None:
                 name = printable(dataset.paths[i])
@@ -177,6 +209,16 @@ def _image_lines(folder: RunFolder, dataset: Dataset, chunks: int) -> Iterator[s
 
 def _annotation_lines(folder: RunFolder, chunks: int) -> Iterator[str]:
     for index in range(chunks):
-        with folder.chunk("coco", index).open() as lines:
+        with folder.file(chunk_name("coco", index)).open() as lines:
             for line in lines:
                 yield line.rstrip("\n")
+
+
+def annotations_of(path: Path, images: Collection[int]) -> Iterator[dict[str, Any]]:
+    """Yield the annotations of some images from a run's coco.json, a line at a time."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if '"category_id"' in line[:80]:  # after "id" and "image_id"
+                image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
+                if image in images:
+                    yield json.loads(line.rstrip().removesuffix("]}").rstrip(","))

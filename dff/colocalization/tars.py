@@ -30,6 +30,9 @@ class TarDataset(Dataset):
         super().__init__("tar", root, paths, labels)
         self.places = places
 
+    def file(self, index: int) -> str:
+        return self.places[index][0]
+
     def source(self, index: int) -> Source:
         file, offset, length = self.places[index]
         try:

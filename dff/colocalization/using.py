@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 import pyarrow.parquet as pq
 
@@ -12,12 +13,12 @@ from dff.colocalization.exemplars import (
     best_instances,
     crops,
     entry,
+    masks_for,
     png,
-    wanted_masks,
     write_exemplars,
 )
 from dff.colocalization.opened import Run
-from dff.colocalization.tables import categories
+from dff.colocalization.tables import renamed_coco
 from dff.errors import RunError, UsageError
 from dff.files import write_file
 from dff.rendering import contact_sheet
@@ -46,7 +47,7 @@ def find(
         raise UsageError(f"top is 1 or more, not {top}")
     k = run.concept(concept)
     best = best_instances(run.folder, k + 1, top)
-    masks = wanted_masks(run.folder, {(one.image, k + 1) for one in best})
+    masks = masks_for(run.folder, [best], first=k + 1)
     shown = crops(run.dataset(), best, run.bank.colors[k], k + 1, masks, top)
     if not shown:
         raise RunError(
@@ -59,7 +60,7 @@ def find(
     for start in range(0, len(shown), ACROSS):
         rows.append((first, [marked for _, marked in shown[start : start + ACROSS]]))
         first = type(first)(color=(255, 255, 255), title="")
-    write_file(out, png(contact_sheet(rows, tile=144)))
+    _write_sheet(run, Path(out), png(contact_sheet(rows, tile=144)))
     paths = run.table("images")["path"]
     return [
         {"image": one.image, "path": paths[one.image].as_py(), "strength": one.strength,
@@ -68,49 +69,41 @@ def find(
     ]  # fmt: skip
 
 
+def _write_sheet(run: Run, out: Path, sheet: bytes) -> None:
+    """Write a sheet, recorded with the run, so that the same call may replace it."""
+    inside = os.path.realpath(out.parent) == os.path.realpath(run.path)
+    name = out.name if inside else os.path.abspath(out)
+    if os.access(run.path, os.W_OK):
+        run.folder.manifest.write({name: sheet})
+    else:  # somebody else's run
+        write_file(out, sheet)
+
+
 def rename(run: Run, concept: str | int, name: str) -> Run:
     """Give a concept a name, which then appears everywhere; return the run as it is now.
 
     Raises:
         UsageError: no such concept, or a name that is empty, a number, or taken.
-        RunError: another process is at work in the run.
+        RunError: another process is at work in the run, or a file of it is damaged.
     """
     k = run.concept(concept)
     name = " ".join(name.split())
     others = [one.lower() for i, one in enumerate(run.bank.names) if i != k]
     if not name or name.isdigit() or name.lower() in others:
         raise UsageError(f"a name is not empty, no number, and not another concept's: {name!r}")
-    with run.folder.locked():
+    folder = run.folder
+    with folder.locked():
         bank = run.bank.renamed({k: name})
-        bank.save(run.path / "bank.safetensors")
         table = run.table("concepts")
         position = table.schema.get_field_index("name")
         table = table.set_column(position, table.schema.field("name"), [list(bank.names)])
-        write_file(run.path / "concepts.parquet", lambda file: pq.write_table(table, file))
-        _rename_categories(run.path / "coco.json", categories(bank))
-        try:
-            dataset = run.dataset()
-        except RunError:
-            return Run(run.path)  # the sheet cannot be drawn again
-        wanted = {
-            (one.image, i + 1)
-            for i in range(len(bank))
-            for one in best_instances(run.folder, i + 1, 8)
-        }
-        write_exemplars(run.folder, dataset, bank, wanted_masks(run.folder, wanted))
+        folder.write(
+            {
+                "bank.safetensors": bank.to_bytes(),
+                "concepts.parquet": lambda file: pq.write_table(table, file),
+                "coco.json": partial(renamed_coco, folder.file("coco.json"), bank),
+            }
+        )
+        with contextlib.suppress(RunError):  # a dataset that is gone: the sheet stays as it is
+            write_exemplars(folder, run.dataset(), bank)
     return Run(run.path)
-
-
-def _rename_categories(path: Path, line: str) -> None:
-    """Replace the second line of coco.json, which holds its categories."""
-
-    def write(file: IO[bytes]) -> None:
-        with path.open("rb") as old:
-            file.write(old.readline())
-            before = old.readline()
-            assert json.loads(b"{" + before.strip().rstrip(b",") + b"}")
-            file.write(f'"categories": {line},\n'.encode())
-            while block := old.read(1 << 20):
-                file.write(block)
-
-    write_file(path, write)

@@ -50,6 +50,9 @@ class VideoDataset(Dataset):
             raise UsageError(f"{path!r} is not a video that OpenCV can decode; convert it to MP4")
         return cls(path, count, rate)
 
+    def file(self, index: int) -> str:
+        return self.path
+
     def source(self, index: int) -> Source:
         return self._decoder.frame(index)
 
@@ -93,25 +96,23 @@ class _Decoder:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> Path:
-    """Write frames, uint8 (height, width, 3) RGB of one size, as MP4, whole or not at all.
+    """Write frames, uint8 (height, width, 3) RGB of one size, as MP4.
 
     Raises:
         OutputError: OpenCV cannot encode it, or the disk is full.
     """
-    aside = path.with_name(f".{path.stem}.part{path.suffix}")
     writer: Any = None
     try:
         for frame in frames:
             if writer is None:
                 size = (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)  # codecs want even sides
-                writer = cv2.VideoWriter(str(aside), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
                     raise OutputError(f"OpenCV cannot encode {str(path)!r} as MP4 here")
             writer.write(cv2.cvtColor(frame[: size[1], : size[0]], cv2.COLOR_RGB2BGR))
     finally:
         if writer is not None:
             writer.release()
-    if not aside.is_file() or not aside.stat().st_size:
+    if not path.is_file() or not path.stat().st_size:
         raise OutputError(f"cannot write {str(path)!r}: nothing was encoded; free some space")
-    aside.replace(path)
     return path

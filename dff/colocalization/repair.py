@@ -1,0 +1,125 @@
+"""What has to be made again: files that are damaged, and what photos that changed have touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from dff.colocalization.chunks import load_chunk
+from dff.colocalization.dataset import Dataset
+from dff.colocalization.run import INPUTS, STAGES, RunFolder, chunk_name, stage_of
+from dff.colocalization.stages import Job
+from dff.colocalization.stamps import Row, changed_images
+from dff.errors import UsageError
+
+__all__ = ["check_apart", "forget_changed", "repair"]
+
+SHOWN = 3  # changed photos that are named
+
+
+def check_apart(given: Any, out: Path) -> None:
+    """Refuse a run in the folder of its own images.
+
+    Args:
+        given: the dataset, opened or as the user named it.
+        out: the run's folder.
+
+    Raises:
+        UsageError: the dataset, or one of its files, lies in the run's folder, or is it.
+    """
+    inside = os.path.realpath(out)
+    places = set()
+    if isinstance(given, (str, os.PathLike)):
+        places.add(os.fspath(given))
+    elif isinstance(given, Dataset):
+        places = {os.path.dirname(file) for i in range(len(given)) if (file := given.file(i))}
+        places |= {given.given} if given.given else set()
+    for place in sorted(places):
+        real = os.path.realpath(place)
+        if real == inside or real.startswith(inside + os.sep):
+            raise UsageError(
+                f"--out {str(out)!r} holds what is read, {place!r}: choose another folder"
+            )
+
+
+def repair(job: Job) -> None:
+    """Forget what is damaged, and what changed photos have touched, so that it is made again."""
+    folder = job.folder
+    damaged = [name for name in folder.damaged() if stage_of(name)]
+    if damaged:
+        folder.forget(damaged)
+        folder.redo(_stages_for({stage_of(name) for name in damaged}, folder))
+    forget_changed(job)
+
+
+def _stages_for(damaged: set[str | None], folder: RunFolder) -> list[str]:
+    """Return the stages to do again where files of some stages are damaged."""
+    if "fit" in damaged:
+        return list(STAGES)
+    again = [stage for stage in STAGES if stage in damaged]
+    if "extract" in damaged and folder.done("fit"):
+        again.remove("extract")  # rows that are not there are made again where they are needed
+    if "tables" in damaged and "encode" not in again:
+        again.append("encode")  # which leaves the parts that tables are made of
+    return again
+
+
+def forget_changed(job: Job) -> bool:
+    """Forget what photos have touched that were changed since they were read; say which.
+
+    Returns whether something has to be made again.
+    """
+    folder = job.folder
+    folder.manifest.load()
+    changed = changed_images(job.dataset, _read_images(job))
+    if not changed:
+        return False
+    _say(job.dataset, changed)
+    refit = not changed.isdisjoint(job.plan.chosen.tolist())
+    names = []
+    for kind, chunks in (("rows", job.plan.fit_chunks), ("parts", job.chunks)):
+        for index, ids in enumerate(chunks):
+            touched = not changed.isdisjoint(ids)
+            if kind == "rows" and touched:
+                names.append(chunk_name("rows", index))
+            if kind == "parts" and (touched or refit):
+                names += [
+                    chunk_name(part, index) for part in ("images", "instances", "coco", "maps")
+                ]
+    names += ["bank.safetensors"] if refit else []
+    folder.redo(STAGES if refit else STAGES[2:])
+    folder.forget([name for name in [*names, INPUTS] if name in folder.manifest])
+    return True
+
+
+def _read_images(job: Job) -> Iterator[tuple[int, Row | None]]:
+    """Yield (id, what it was when it was read) of every image that was, as often as it was."""
+    folder = job.folder
+    for index in range(len(job.plan.fit_chunks)):
+        if (name := chunk_name("rows", index)) in folder.manifest:
+            chunk = load_chunk(folder.file(name), rows=False)
+            yield from zip(chunk.ids, chunk.stamps, strict=True)
+    for index in range(len(job.chunks)):
+        if (name := chunk_name("images", index)) in folder.manifest:
+            facts = json.loads(folder.file(name).read_text())
+            yield from zip(facts["ids"], facts["stamps"], strict=True)
+    if INPUTS in folder.manifest:
+        for row in pq.read_table(folder.file(INPUTS)).to_pylist():
+            stamp = (row["size"], row["modified"], row["changed"], row["digest"])
+            yield row["id"], None if row["size"] is None else stamp
+
+
+def _say(dataset: Dataset, changed: set[int]) -> None:
+    names = [dataset.paths[i] for i in sorted(changed)]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    warnings.warn(
+        f"{len(names)} photo(s) changed since they were read: {', '.join(names[:SHOWN])}{more}; "
+        "what they touch is made again",
+        stacklevel=2,
+    )

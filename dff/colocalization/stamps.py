@@ -1,0 +1,92 @@
+"""Has an image changed since it was read?
+
+A stamp is the state of the file that holds an image when it was read, and the digest of the bytes
+that were decoded. Where size and times are the same, so is the image; where they are not, or were
+too fresh to be trusted when it was read, the content decides. (Git does likewise: racy entries.)
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING
+
+from dff.files import digest_of
+
+if TYPE_CHECKING:
+    from dff.colocalization.dataset import Dataset
+
+__all__ = ["Row", "Stamp", "changed_images", "status"]
+
+FRESH = 2_000_000_000
+"""Nanoseconds within which a file may be written twice and keep its times (FAT counts in 2 s)."""
+Row = tuple[int, int, int, str]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The state of an image.
+
+    Attributes:
+        size: bytes of the file that holds it; -1 where there is none.
+        modified: time of its last modification, ns.
+        changed: time of the last change of its inode, ns; 0 where it was too fresh.
+        digest: of the image's own bytes; "" where they were not read.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    digest: str = ""
+
+    @property
+    def row(self) -> Row:
+        """The same as a tuple, for tables."""
+        return astuple(self)
+
+    def of_content(self, content: bytes | io.BufferedReader) -> Stamp:
+        """Return the stamp with the digest of what was read; a file is left at its start."""
+        digest = digest_of(io.BytesIO(content) if isinstance(content, bytes) else content)
+        if not isinstance(content, bytes):
+            content.seek(0)
+        return replace(self, digest=digest)
+
+
+def status(path: str) -> Stamp:
+    """Return the stamp of a file without its content's digest."""
+    try:
+        now = os.stat(path)
+    except (OSError, ValueError):
+        return Stamp(-1, 0, 0)
+    fresh = time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < FRESH
+    return Stamp(now.st_size, now.st_mtime_ns, 0 if fresh else now.st_ctime_ns)
+
+
+def changed_images(dataset: Dataset, rows: Iterable[tuple[int, Row | None]]) -> set[int]:
+    """Return the images (id, what they were when they were read) that are not the same any more."""
+    return {
+        index
+        for index, row in rows
+        if row is not None and _has_changed(dataset, index, Stamp(*row))
+    }
+
+
+def _has_changed(dataset: Dataset, index: int, before: Stamp) -> bool:
+    path = dataset.file(index)
+    if path is None:
+        return False
+    now = status(path)
+    if replace(now, digest=before.digest) == before and before.changed:
+        return False
+    if not before.digest or now.size < 0:
+        return (now.size, now.modified) != (before.size, before.modified)
+    try:
+        source = dataset.source(index)
+        if isinstance(source, bytes):
+            return before.digest != digest_of(io.BytesIO(source))
+        return now.size != before.size or before.digest != digest_of(path)
+    except (OSError, ValueError):
+        return True
