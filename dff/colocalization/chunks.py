@@ -22,7 +22,6 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dff.bank import ConceptBank
 from dff.colocalization.instances import (
     COLUMNS,
     MaskOptions,
@@ -33,6 +32,7 @@ from dff.colocalization.instances import (
 from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.reading import Sample
+from dff.concepts import ConceptBank
 from dff.files import write_file
 
 __all__ = ["Chunk", "Writer", "encode_chunk", "extract", "load_chunk", "save_chunk"]

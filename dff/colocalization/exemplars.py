@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset
 from dff.colocalization.masks import draw
 from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run import RunFolder
+from dff.concepts import ConceptBank
 from dff.errors import DFFError
 from dff.files import make_folder, write_file
 from dff.images import read_image

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, intercept
-from dff.bank import ConceptBank
 from dff.colocalization.fusing import fused
+from dff.concepts import ConceptBank
 from dff.errors import DFFError, LayerError, ModelError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid

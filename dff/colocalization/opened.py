@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset, reopen
 from dff.colocalization.plan import CHUNK
 from dff.colocalization.run import RunFolder, read_state
+from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 
 __all__ = ["Run"]

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from dff.bank import ConceptBank
 from dff.colocalization.run import RunFolder
+from dff.concepts import ConceptBank
 from dff.files import write_file
 from dff.labels import class_name
 

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from safetensors.torch import load_file
 
-from dff.bank import ConceptBank
 from dff.colocalization import tables
 from dff.colocalization.chunks import (
     Chunk,
@@ -31,6 +30,7 @@ from dff.colocalization.reading import Reader
 from dff.colocalization.run import RunFolder
 from dff.colocalization.scores import write_scores
 from dff.colocalization.video import VideoDataset, write_video
+from dff.concepts import ConceptBank
 from dff.errors import DFFError, RunError
 from dff.files import make_folder, write_file
 from dff.heatmaps import upsample

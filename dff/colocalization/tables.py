@@ -13,9 +13,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset
 from dff.colocalization.run import RunFolder
+from dff.concepts import ConceptBank
 from dff.files import write_file
 from dff.labels import class_name
 
