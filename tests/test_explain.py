@@ -86,6 +86,21 @@ def test_heatmaps_land_on_the_original_pixels(shape):
     assert ((red > 0.5) == expected).all()
 
 
+def test_masks_show_where_a_concept_is_and_that_it_is_absent():
+    red, empty = np.zeros((48, 48, 3), np.uint8), np.zeros((48, 48, 3), np.uint8)
+    red[8:24, 12:36, 0] = 255
+    empty[..., 1] = 20
+    prep = dff.Preprocessing(size=32, mean=0, std=1)
+    result = dff.Explainer(seeded(PixelNet), preprocessing=prep)([red, empty], concepts=2)
+    k = int(result.bank.components[:, 0].argmax())
+    expected = np.zeros((48, 48), bool)
+    expected[8:24, 12:36] = True
+    mask = result.masks()[k]
+    assert (mask & expected).sum() / (mask | expected).sum() > 0.85
+    assert not result[1].masks()[k].any()
+    assert result[1].masks()[1 - k].all()
+
+
 class _Exact(dff.Preprocessing):
     """The photo at its own size."""
 
