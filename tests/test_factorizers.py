@@ -1,5 +1,6 @@
 """Other factorizers in the place of NMF: by name, as estimators, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,8 +13,9 @@ from sklearn.decomposition import PCA
 
 import dff
 from dff.cli import main
+from dff.colocalization.network import Network
 from dff.concepts import FACTORIZERS, check_factorizer, factorize
-from dff.errors import FactorizationError, UsageError
+from dff.errors import BankError, FactorizationError, UsageError
 from dff.nmf import OffsetNMF, as_factorizer
 from tests.test_cli import FACTORY
 from tests.toys import ConvNet, TokenNet, images, seeded
@@ -76,6 +78,12 @@ def test_an_offset_is_kept_with_the_bank(tmp_path):
     assert check.agreement.correlation > plain.agreement.correlation - 0.2
 
 
+def test_an_offset_of_other_channels_is_refused():
+    bank, _ = factorize(images(60, 8), 2)
+    with pytest.raises(BankError, match=r"components are \(2, 8\), but its offset is \(7,\)"):
+        dataclasses.replace(bank, offset=torch.zeros(7))
+
+
 def test_what_a_factorizer_cannot_do_is_said():
     x = images(1, 3, 32, 32)
     with pytest.raises(UsageError, match="no factorizer 'nfm'; did you mean 'nmf'"):
@@ -90,6 +98,8 @@ def test_what_a_factorizer_cannot_do_is_said():
         explainer(TokenNet, factorizer=sklearn.decomposition.NMF())(x, concepts=3)
     with pytest.raises(UsageError, match="a sweep is by NMF"):
         explainer(factorizer="k-means").sweep(x)
+    with pytest.raises(UsageError, match="a dataset is fitted by NMF"):
+        Network(explainer(factorizer="k-means"))
     with pytest.raises(UsageError, match="fit, transform and inverse_transform"):
         as_factorizer(object())
 
@@ -108,11 +118,11 @@ def test_the_command(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one.png")
 
-    def analyze(name):
+    def analyze(name, *words):
         with pytest.raises(SystemExit) as end:
             main(["analyze", str(tmp_path / "one.png"), "--size", "32", "--factorizer", name,
                   "--model", f"{tmp_path / 'tiny_model.py'}:build", "--concepts", "3",
-                  "--out", str(tmp_path / "out"), "--json"])  # fmt: skip
+                  "--out", str(tmp_path / "out"), "--json", *words])  # fmt: skip
         return end.value.code or 0
 
     shares = []
@@ -121,5 +131,7 @@ def test_the_command(tmp_path, capsys):
         concepts = json.loads(capsys.readouterr().out)["concepts"]
         shares.append([concept["share"] for concept in concepts])
     assert shares[0] != shares[1]
+    assert analyze("nmf", "--bank", str(tmp_path / "out" / "bank.safetensors")) == 2
+    assert "choose one of the two" in capsys.readouterr().err
     assert analyze("pca") == 2
     assert "no factorizer 'pca'" in capsys.readouterr().err

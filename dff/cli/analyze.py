@@ -10,6 +10,7 @@ import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.errors import UsageError
 
 if TYPE_CHECKING:
     from dff.explain import Explanation
@@ -99,6 +100,8 @@ def analyze(
     from dff.files import make_folder, write_file
     from dff.images import read_image
 
+    if bank and factorizer:
+        raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     wanted, asked = check_formats(formats), check_evidence(evidence)
     pictures = [read_image(image) for image in progress(images, "reading")]
     kept = ConceptBank.load(bank) if bank else None

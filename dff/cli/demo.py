@@ -135,12 +135,14 @@ def _against_grad_cam(
     rows = [
         {
             "part": name,
-            "concept": int(agreement.concepts[p]) + 1,
+            "concept": None if concept < 0 else int(concept) + 1,
             "iou": round(float(agreement.part_iou[p]), 3),
             "corloc": round(float(agreement.corloc[p]), 3),
             "cam_iou": round(float(alone.iou[0, p]), 3),
         }
-        for p, name in enumerate(agreement.part_names)
+        for p, (name, concept) in enumerate(
+            zip(agreement.part_names, agreement.concepts, strict=True)
+        )
     ]
     return {
         "species": FAMILY,

@@ -107,6 +107,11 @@ class ConceptBank:
         for what, count in (("names", len(self.names)), ("colours", len(self.rgb))):
             if count != len(self):
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
+        if self.offset is not None and self.offset.shape != self.components.shape[1:]:
+            raise BankError(
+                f"the bank's components are {tuple(self.components.shape)}, but its offset is "
+                f"{tuple(self.offset.shape)}; it has one number a channel"
+            )
 
     def __len__(self) -> int:
         return len(self.components)

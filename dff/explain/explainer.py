@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
@@ -25,6 +24,7 @@ from dff.concepts import (
 )
 from dff.errors import DFFError, ModelError, UsageError
 from dff.explain.explanation import Explanation
+from dff.explain.inputs import as_list, from_tensor
 from dff.explain.one_pass import Factorize, Found, one_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
@@ -175,8 +175,8 @@ class Explainer:
     ) -> Explanation:
         """Read the images, and run the pass; squash photos where the model takes squares only."""
         if isinstance(images, Tensor):
-            return self._pass(*_from_tensor(images, self.preprocessing), fit, cam)
-        pictures = [one if isinstance(one, Picture) else read_image(one) for one in _each(images)]
+            return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
+        pictures = [one if isinstance(one, Picture) else read_image(one) for one in as_list(images)]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
@@ -284,25 +284,6 @@ def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
             f"the model failed on an input of shape {tuple(probe.shape)}: {reason}; give its "
             "preprocessing (size) with preprocessing="
         ) from error
-
-
-def _each(images: Any) -> list[Any]:
-    """Return the images of one call as a list: a single one is a list of one."""
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    single = isinstance(images, (str, bytes, Picture, Image.Image)) or hasattr(images, "__fspath__")
-    return [images] if single else list(images)
-
-
-def _from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Picture], list[Tensor]]:
-    """Return a normalised batch as pictures to look at, and its items."""
-    batch = x[None] if x.ndim == 3 else x
-    if batch.ndim != 4 or batch.shape[1] != 3 or not len(batch):
-        raise UsageError(
-            f"expected a tensor (3, height, width) or (n, 3, height, width), got {tuple(x.shape)}"
-        )
-    items = list(batch.detach())
-    return [Picture(prep.to_pixels(item), f"image{i}") for i, item in enumerate(items)], items
 
 
 def _batches(tensors: Sequence[Tensor]) -> list[list[int]]:
