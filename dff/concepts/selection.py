@@ -84,24 +84,24 @@ def choose_components(
         UsageError: no counts, or counts below 1.
         FactorizationError: data that cannot be factorized, or fewer rows than the largest k needs.
     """
-    wanted = tuple(sorted({int(k) for k in counts}))
-    if not wanted or wanted[0] < 1 or splits < 1:
+    tried = tuple(sorted({int(k) for k in counts}))
+    if not tried or tried[0] < 1 or splits < 1:
         raise UsageError(
-            f"expected numbers of concepts from 1 and splits from 1, got {list(wanted)} and "
+            f"expected numbers of concepts from 1 and splits from 1, got {list(tried)} and "
             f"{splits}: pass for example range(2, 13)"
         )
-    rows = _sampled(data, wanted[-1], random_state)
+    rows = _sampled(data, tried[-1], random_state)
     signed = bool((rows < 0).any())
-    fits = [_fit(rows, start, signed) for start in starts(rows, wanted, random_state=random_state)]
+    fits = [_fit(rows, start, signed) for start in starts(rows, tried, random_state=random_state)]
     refound = np.array(
-        [_split_cosines(rows, wanted, signed, random_state + turn) for turn in range(splits)]
+        [_split_cosines(rows, tried, signed, random_state + turn) for turn in range(splits)]
     )
     stability = np.median(refound, axis=0)
     explained = np.array([1 - model.rest_share_ for model, _ in fits])
-    chosen, reason = _rule(wanted, stability, slack)
+    chosen, reason = _rule(tried, stability, slack)
     codes = [code for _, code in fits]
     return Selection(
-        counts=wanted,
+        counts=tried,
         chosen=chosen,
         reason=reason,
         explained=explained,
