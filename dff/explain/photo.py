@@ -139,6 +139,7 @@ class Photo:
         return concept_masks(self.heatmaps(), self.picture.pixels)
 
     @torch.inference_mode(False)
+    @torch.enable_grad()
     def cam(self, target: Target | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
         """Return Grad-CAM (height, width) in [0, 1], stretched to its own range.
 
@@ -147,9 +148,9 @@ class Photo:
             LayerError: the layer's grid has no say in the output.
         """
         self.shared.check_scored()
-        logit = self.tape.logits[self.item, self.target(target)]
-        if not logit.requires_grad:
+        if not self.tape.logits.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
+        logit = self.tape.logits[self.item, self.target(target)]
         (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
         gradient = gradients[self.item].float()
         cells = grad_cam(self.activations[None], gradient[None])[0].cpu().numpy()
