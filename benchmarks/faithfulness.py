@@ -42,8 +42,8 @@ import torch
 import dff
 from dff import scoring
 from dff.demo import creatures
-from dff.explain.evidence import forward_of, target_weights
-from dff.faithfulness import concept_curve
+from dff.explain.evidence import logit_mixtures, rest_of_model
+from dff.scoring.faithfulness import concept_curve
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 FIRST_SEED = 900_000
@@ -85,9 +85,10 @@ def settings(count: int) -> dict[str, tuple[dff.Explainer, dff.Explainer, list]]
 
 def orders(result: dff.Explanation, target: int) -> dict[str, list[int]]:
     """Return each method's order of the concepts, the most important first."""
-    _, weights = target_weights(result, target, 0)
-    forward, w = forward_of(result, 0)
-    bank, tail = result.bank, result.tails[0]
+    photo = result.photos[0]
+    _, weights = logit_mixtures(photo, target)
+    forward, w = rest_of_model(photo)
+    bank, tail = photo.bank, photo.tail
 
     def without_rest(x: torch.Tensor) -> torch.Tensor:
         return tail(scoring.rebuild(x, bank.components))
@@ -97,7 +98,7 @@ def orders(result: dff.Explanation, target: int) -> dict[str, list[int]]:
     with torch.no_grad():
         scores = tail(bare.expand(-1, -1, *w.shape[1:]).contiguous()).softmax(1)[:, target]
     values = {
-        "ours": scoring.contributions(forward, w, weights).values[0],
+        "ours": scoring.split_logits(forward, w, weights).values[0],
         "CRAFT (Sobol)": scoring.sobol(without_rest, w, weights)[0],
         "grad-cam score": scores,
         "share": bank.shares,
@@ -107,7 +108,7 @@ def orders(result: dff.Explanation, target: int) -> dict[str, list[int]]:
 
 def measure(result: dff.Explanation, target: int, seed: int) -> dict[str, tuple[float, float]]:
     """Return (deletion, insertion) AUC of each order of one image's concepts."""
-    forward, w = forward_of(result, 0)
+    forward, w = rest_of_model(result.photos[0])
 
     def areas(order: Sequence[int]) -> tuple[float, float]:
         return tuple(

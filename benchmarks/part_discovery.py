@@ -26,8 +26,8 @@ the strongest concept at each pixel, and that where it is also above 0.4 of its 
 Methods
 -------
 - ours: NMF; full presence over the set; placed where the cells of the grid lie; fitted to the
-  picture's edges (``dff.refinement``); above 0.45 of its peak in the image, if it is
-  present there at all (peak above 0.1).
+  picture's edges, above 0.45 of its peak in the image, if it is present there at all (peak
+  above 0.1): ``dff.refinement.concept_masks``, as in ``result.masks()``.
 - grad-cam dff: pytorch-grad-cam's factorization and its scaling (each map by its own range).
 - k-means: scikit-learn's, on the cells' activations; a map is how near a pixel is to the cluster.
 - PCA: scikit-learn's; the side of each component that has the longer tail.
@@ -54,16 +54,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from dff.activations import intercept
-from dff.bank import full_presence
+from dff.concepts import choose_components, full_presence
 from dff.demo import creatures, model
-from dff.heatmaps import Grid, otsu, presence, upsample
+from dff.heatmaps import Grid, near_peak, otsu, presence, upsample
 from dff.metrics import part_agreement
 from dff.nmf import NMF
-from dff.refinement import refine
-from dff.selection import choose_components
+from dff.refinement import concept_masks
 
 SIZE = model.INPUT_SIZE
-RADIUS = 14  # of the filter that fits maps to edges, in pixels
 FIRST_SEED = 3_000_000  # the model was trained on seeds below 1,000,000
 
 
@@ -106,7 +104,7 @@ class Set:
 
 
 def ours(data: Set, k: int) -> np.ndarray:
-    """Return maps (n, k, 128, 128) of our factorization."""
+    """Return masks (n, k, 128, 128) of our factorization."""
     coefficients = NMF(k).fit_transform(data.cells)
     full = full_presence(torch.from_numpy(coefficients)).numpy()
     maps = presence(np.ascontiguousarray(data.on_grid(coefficients)), full)
@@ -114,7 +112,7 @@ def ours(data: Set, k: int) -> np.ndarray:
     stride = SIZE / rows, SIZE / cols
     large = upsample(maps, (SIZE, SIZE), Grid.anchored(rows, cols, SIZE, SIZE, stride))
     pairs = zip(large, data.pixels, strict=True)
-    return np.stack([refine(m, picture, radius=RADIUS) for m, picture in pairs])
+    return np.stack([concept_masks(heatmaps, picture) for heatmaps, picture in pairs])
 
 
 def grad_cam_dff(data: Set, k: int) -> np.ndarray:
@@ -143,12 +141,6 @@ def grad_cam(data: Set, k: int) -> np.ndarray:
     classes = np.argsort(-data.logits, axis=1)[:, :k]
     maps = np.maximum(np.einsum("nkc,nchw->nkhw", data.head[classes], data.maps), 0)
     return np.stack([scale_cam_image(one, (SIZE, SIZE)) for one in maps])
-
-
-def near_peak(maps: np.ndarray, share: float, least: float = 0.0) -> np.ndarray:
-    """Return where a map is above a share of its peak in the image, if that is above `least`."""
-    peak = maps.max((2, 3), keepdims=True)
-    return (maps > share * peak) & (peak > least)
 
 
 def strongest(maps: np.ndarray) -> np.ndarray:
@@ -210,7 +202,7 @@ def collect(count: int, layer: str) -> Set:
 
 def score(sets: list[Set], method: str, k: int) -> dict[str, float]:
     """Return the figures of a method: means over sets, of the best rule for peers."""
-    rules = RULES if method != "ours" else {"ours": lambda maps: near_peak(maps, 0.45, 0.1)}
+    rules = RULES if method != "ours" else {"ours": lambda masks: masks}
     function = PEERS.get(method, ours)
     found: dict[str, list[tuple[float, float]]] = {rule: [] for rule in rules}
     for data in sets:

@@ -106,7 +106,7 @@ def check_model(source: str, name: str, model: nn.Module, size: int) -> Row:
         explainer = dff.Explainer(model, preprocessing=prep)
         layer = explainer.layer
         result = explainer(photos(size), concepts=CONCEPTS)
-        grid = "{} x {}".format(*result.grids[0].shape)
+        grid = "{} x {}".format(*result.photos[0].grid.shape)
         layout = layout_of(model, layer, size)
         check_geometry(result, size)
         check_scores(result)
@@ -133,8 +133,8 @@ def photos(size: int) -> list[np.ndarray]:
 
 def check_geometry(result: dff.Explanation, size: int) -> None:
     """Raise unless the activations change where the patch is, and most there."""
-    blank, *patched = (result.tapes[g].maps[i].detach().float() for g, i in result.places)
-    first, right, below = (_centre(maps - blank, result.grids[0]) for maps in patched)
+    blank, *patched = (photo.activations for photo in result.photos)
+    first, right, below = (_centre(maps - blank, result.photos[0].grid) for maps in patched)
     for way, axis, moved in (("right", 1, right), ("down", 0, below)):
         along, aside = ((moved[i] - first[i]) / (size / 2) for i in (axis, 1 - axis))
         if along < 1 / 5 or abs(aside) > along / 2:
@@ -142,9 +142,9 @@ def check_geometry(result: dff.Explanation, size: int) -> None:
                 f"a patch that moves {way} takes its activations along {along:.0%} of its way, "
                 f"and {aside:.0%} aside"
             )
-    shape = (CONCEPTS, *result.grids[0].shape)
-    if result.maps(1).shape != shape:
-        raise CheckError(f"maps have the shape {result.maps(1).shape}, not {shape}")
+    shape = (CONCEPTS, *result.photos[0].grid.shape)
+    if result[1].maps().shape != shape:
+        raise CheckError(f"maps have the shape {result[1].maps().shape}, not {shape}")
 
 
 def _centre(change: torch.Tensor, grid: Any) -> tuple[float, float]:

@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dff.bank import ConceptBank
     from dff.colocalization import Run, colocalize
+    from dff.compat import DeepFeatureFactorization, show_factorization_on_image
+    from dff.concepts import ConceptBank
     from dff.errors import DFFError
-    from dff.explain import DeepFeatureFactorization, Explainer, Explanation, Sweep
+    from dff.explain import Explainer, Explanation, Sweep
     from dff.images import Preprocessing, read_image
     from dff.models import list_models, load_model
     from dff.nmf import NMF, SemiNMF
-    from dff.rendering import show_factorization_on_image
     from dff.scoring import ConceptModule, Tail
 
 __all__ = [
@@ -44,10 +44,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ConceptBank": "dff.bank",
+    "ConceptBank": "dff.concepts",
     "ConceptModule": "dff.scoring",
     "DFFError": "dff.errors",
-    "DeepFeatureFactorization": "dff.explain",
+    "DeepFeatureFactorization": "dff.compat",
     "Explainer": "dff.explain",
     "Explanation": "dff.explain",
     "NMF": "dff.nmf",
@@ -60,7 +60,7 @@ _HOMES = {
     "list_models": "dff.models",
     "load_model": "dff.models",
     "read_image": "dff.images",
-    "show_factorization_on_image": "dff.rendering",
+    "show_factorization_on_image": "dff.compat",
 }
 
 

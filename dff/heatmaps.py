@@ -7,7 +7,7 @@ go in, the same kind comes out, and no argument is changed.
 - :func:`presence`: coefficients to heatmaps in [0, 1] that compare across images.
 - :func:`rescale`: a map to its own full range, for display.
 - :func:`upsample`: grid cells to pixels, exactly where the cells look.
-- :func:`otsu`, :func:`binarize`, :func:`box_of`: maps to masks and boxes.
+- :func:`otsu`, :func:`binarize`, :func:`near_peak`, :func:`box_of`: maps to masks and boxes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from dff.errors import UsageError
 
-__all__ = ["Grid", "binarize", "box_of", "otsu", "presence", "rescale", "upsample"]
+__all__ = ["Grid", "binarize", "box_of", "near_peak", "otsu", "presence", "rescale", "upsample"]
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 Box = tuple[int, int, int, int]
@@ -168,6 +168,15 @@ def binarize(heatmap: np.ndarray, threshold: float | str = "otsu") -> np.ndarray
             raise UsageError(f"threshold must be a number in [0, 1] or 'otsu', not {threshold!r}")
         threshold = otsu(heatmap)
     return (np.asarray(heatmap) > threshold) & (np.asarray(heatmap) > 0)
+
+
+def near_peak(maps: np.ndarray, share: float, least: float = 0.0) -> np.ndarray:
+    """Return where each map (..., h, w) is above a share of its own peak, as a boolean array.
+
+    A map whose peak is not above `least` has an empty mask: its concept is absent.
+    """
+    peaks = maps.max((-2, -1), keepdims=True)
+    return np.asarray((maps > share * peaks) & (peaks > least))
 
 
 def box_of(mask: np.ndarray, *, largest: bool = True) -> Box | None:

@@ -14,8 +14,13 @@ import cv2
 import numpy as np
 
 from dff.errors import UsageError
+from dff.heatmaps import near_peak
 
-__all__ = ["refine"]
+__all__ = ["concept_masks", "refine"]
+
+FIELD = 1 / 9
+"""About a receptive field at the last grid, as a part of the long side."""
+SHARE, PRESENT = 0.45, 0.1
 
 
 def refine(
@@ -57,6 +62,29 @@ def refine(
         slope, offset = (cv2.resize(v, size) if shrink > 1 else v for v in (slope, offset))
         fitted.append((slope * guide).sum(-1) + offset)
     return np.clip(np.stack(fitted), 0, 1).reshape(stack.shape)
+
+
+def concept_masks(
+    heatmaps: np.ndarray, picture: np.ndarray, *, radius: int | None = None
+) -> np.ndarray:
+    """Return where each concept is in a picture.
+
+    The maps are fitted to the picture's edges (:func:`refine`). A concept is where its map is
+    above 0.45 of its peak, if that is above 0.1 of full presence; else it is absent.
+
+    Args:
+        heatmaps: (k, h, w) in units of full presence, as large as the picture.
+        picture: (h, w, 3) uint8 RGB.
+        radius: of the filter, in pixels; None is a ninth of the picture's long side.
+
+    Returns:
+        (k, h, w) bool.
+
+    Raises:
+        UsageError: maps and picture differ in size.
+    """
+    radius = radius or max(1, round(max(picture.shape[:2]) * FIELD))
+    return near_peak(refine(heatmaps, picture, radius=radius), SHARE, PRESENT)
 
 
 def _shrunk(values: np.ndarray, times: int) -> np.ndarray:

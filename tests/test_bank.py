@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import dff
 from dff import ConceptBank
-from dff.bank import full_presence
+from dff.concepts import full_presence
 from dff.errors import BankError, OutputError, UsageError
 from tests.toys import ConvNet, images, seeded
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dff.bank import ConceptBank
 from dff.cli import main
 from dff.colocalization import Run, colocalize
 from dff.colocalization.evaluate import evaluate
 from dff.colocalization.using import find, rename
+from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 from tests.colocalized import photos, small_chunks, toy
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import dff
+from dff.concepts import factorize
 from dff.errors import BankError, FactorizationError, LayerError, ModelError, UsageError
-from dff.explain.factorize import factorize
-from dff.explain.passes import one_pass
+from dff.explain.one_pass import one_pass
 from dff.heatmaps import Grid
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
@@ -42,7 +42,7 @@ def test_one_forward_pass_gives_everything(photo):
     assert len(runs) == 1
     x = PREP.to_tensor(dff.read_image(photo))[None]
     torch.testing.assert_close(result.logits, ready.model(x).detach())
-    assert result.coefficients[0].shape == (3, 8, 8 + (x.shape[3] - 32) // 4)
+    assert result.photos[0].coefficients.shape == (3, 8, 8 + (x.shape[3] - 32) // 4)
     assert result.scores.shape == (3, 5)
     torch.testing.assert_close(result.scores.sum(1), torch.ones(3))
 
@@ -86,6 +86,21 @@ def test_heatmaps_land_on_the_original_pixels(shape):
     assert ((red > 0.5) == expected).all()
 
 
+def test_masks_show_where_a_concept_is_and_that_it_is_absent():
+    red, empty = np.zeros((48, 48, 3), np.uint8), np.zeros((48, 48, 3), np.uint8)
+    red[8:24, 12:36, 0] = 255
+    empty[..., 1] = 20
+    prep = dff.Preprocessing(size=32, mean=0, std=1)
+    result = dff.Explainer(seeded(PixelNet), preprocessing=prep)([red, empty], concepts=2)
+    k = int(result.bank.components[:, 0].argmax())
+    expected = np.zeros((48, 48), bool)
+    expected[8:24, 12:36] = True
+    mask = result.masks()[k]
+    assert (mask & expected).sum() / (mask | expected).sum() > 0.85
+    assert not result[1].masks()[k].any()
+    assert result[1].masks()[1 - k].all()
+
+
 class _Exact(dff.Preprocessing):
     """The photo at its own size."""
 
@@ -126,24 +141,25 @@ def test_a_batch_shares_concepts_and_keeps_absence(photo):
     result = ready([red, empty], concepts=2)
     assert len(result) == 2
     k = int(result.bank.components[:, 0].argmax())
-    assert result.maps(0)[k].max() > 0.9
-    assert result.maps(1)[k].max() < 0.1
+    assert result[0].maps()[k].max() > 0.9
+    assert result[1].maps()[k].max() < 0.1
     assert [len(one) for one in result] == [1, 1]
-    np.testing.assert_array_equal(result[1].maps(), result.maps(1))
-    np.testing.assert_array_equal(result[-1].maps(), result.maps(1))
+    np.testing.assert_array_equal(result[-1].maps(), result[1].maps())
+    np.testing.assert_array_equal([*result][1].maps(), result[1].maps())
+    assert (result[1].maps() != result.maps()).any()
 
 
 def test_photos_of_different_sizes_share_concepts(photo):
     ready = explainer()
     tall = np.ascontiguousarray(photo.transpose(1, 0, 2)[:, ::-1])
     result = ready([photo, tall, photo[:, :40]], concepts=3)
-    shapes = [tuple(c.shape) for c in result.coefficients]
+    shapes = [tuple(photo.coefficients.shape) for photo in result.photos]
     assert len(set(shapes)) >= 2
     for i, one in enumerate((photo, tall, photo[:, :40])):
-        assert result.heatmaps(i).shape == (3, *one.shape[:2])
+        assert result[i].heatmaps().shape == (3, *one.shape[:2])
         alone = PREP.to_tensor(dff.read_image(one))[None]
         torch.testing.assert_close(result.logits[i], ready.model(alone)[0].detach())
-        cam = result.cam(2, index=i)
+        cam = result[i].cam(2)
         assert cam.shape == one.shape[:2]
 
 
@@ -154,8 +170,9 @@ def test_cam_equals_gradcam_alone(photo):
     x = PREP.to_tensor(dff.read_image(photo))[None]
     result = ready(x, concepts=2)
     alone = GradCAM(ready.model, ready.layer)(x, [3])[0]
-    object.__setattr__(result, "grids", (Grid.tiled(*result.grids[0].shape, *x.shape[2:]),))
-    np.testing.assert_allclose(result.cam(3), alone, atol=1e-5)
+    tiled = Grid.tiled(*result.photos[0].grid.shape, *x.shape[2:])
+    photo = dataclasses.replace(result.photos[0], grid=tiled)
+    np.testing.assert_allclose(photo.cam(3), alone, atol=1e-5)
     with pytest.raises(UsageError, match="cam=True"):
         ready(x, concepts=2, cam=False).cam()
 
@@ -166,7 +183,7 @@ def test_tensors_are_explained_and_shown(photo):
     kept = x.clone()
     result = ready(x[None], concepts=2)
     assert torch.equal(x, kept)
-    assert result.pictures[0].pixels.shape == (*x.shape[1:], 3)
+    assert result.photos[0].picture.pixels.shape == (*x.shape[1:], 3)
     torch.testing.assert_close(result.logits, ready(photo, concepts=2).logits)
     with pytest.raises(UsageError, match=r"expected a tensor \(3, height, width\)"):
         ready(torch.zeros(2, 32, 32))
@@ -175,7 +192,7 @@ def test_tensors_are_explained_and_shown(photo):
 def test_results_repeat_exactly(photo):
     first, second = explainer()(photo, concepts=3), explainer()(photo, concepts=3)
     assert torch.equal(first.bank.components, second.bank.components)
-    assert torch.equal(first.coefficients[0], second.coefficients[0])
+    assert torch.equal(first.photos[0].coefficients, second.photos[0].coefficients)
     assert first.bank.shares.diff().max() <= 0, "largest share first"
 
 
@@ -201,7 +218,7 @@ def test_signed_activations(kind, photo):
         assert result.cam().max() <= 1
     assert result.bank.signed
     assert (result.bank.components < 0).any()
-    assert result.coefficients[0].min() >= 0
+    assert result.photos[0].coefficients.min() >= 0
 
 
 def test_a_model_that_takes_squares_only_gets_the_whole_photo_squashed(photo):
@@ -209,7 +226,7 @@ def test_a_model_that_takes_squares_only_gets_the_whole_photo_squashed(photo):
     ready = dff.Explainer(model, preprocessing=PREP)
     result = ready(photo, concepts=2)
     assert ready.preprocessing.fixed
-    assert result.coefficients[0].shape == (2, 4, 4)
+    assert result.photos[0].coefficients.shape == (2, 4, 4)
     assert result.heatmaps().shape == (2, 40, 72)
 
 
@@ -240,7 +257,7 @@ def test_saving_writes_everything(photo, tmp_path):
     assert report["images"][1]["files"] == ["image-2_concepts.png", "image-2_panel.png"]
     assert report["concepts"][0]["top_classes"][0]["name"] in "abcde"
     arrays = load_file(tmp_path / "out" / "arrays.safetensors")
-    assert torch.equal(arrays["coefficients.1"], result.coefficients[1])
+    assert torch.equal(arrays["coefficients.1"], result.photos[1].coefficients)
     for path in paths:
         if path.suffix == ".png":
             Image.open(path).verify()

@@ -8,7 +8,7 @@ from torch import nn
 
 import dff
 from dff.errors import LayerError, UsageError
-from dff.faithfulness import (
+from dff.scoring.faithfulness import (
     Curve,
     agreement,
     concept_curve,
@@ -106,7 +106,7 @@ def test_a_whole_check(kind):
     ready = dff.Explainer(seeded(kind), preprocessing=PREP, class_names=list("abcde"))
     result = ready(images(2, 3, 32, 32), concepts=3)
     with untouched(ready.model):
-        check = result.check("b", 1)
+        check = result[1].check("b")
     assert check.target == "b"
     assert check.deletion.values[0] == pytest.approx(float(result.probabilities[1, 1]), abs=1e-5)
     assert check.insertion.values[-1] == pytest.approx(float(result.probabilities[1, 1]), abs=1e-5)
@@ -119,7 +119,7 @@ def test_a_whole_check(kind):
     assert check.plot().size == (720, 400)
     figures = check.as_dict()
     assert figures["concept_deletion_auc"] == check.deletion.auc
-    assert result.check("b", 1).as_dict() == figures, "the same figures every time"
+    assert result[1].check("b").as_dict() == figures, "the same figures every time"
 
 
 def test_contributions_order_concepts_better_than_chance():

@@ -345,7 +345,9 @@ def test_any_estimator_as_factorizer(estimator):
     assert model.rest_share_ == pytest.approx(left, abs=1e-6)
     assert model.codes_are_nonnegative_ == bool((codes >= 0).all())
     if hasattr(estimator, "inverse_transform"):
-        np.testing.assert_allclose(rebuilt, model.estimator_.inverse_transform(codes), atol=1e-6)
+        own = model.estimator_.inverse_transform(model.estimator_.transform(a))
+        np.testing.assert_allclose(rebuilt, own, atol=1e-6)
+    assert (np.diff(model.explained_share_) <= 0).all(), "largest share first"
     assert isinstance(model.transform(torch.from_numpy(a)), torch.Tensor)
 
 

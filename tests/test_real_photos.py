@@ -33,7 +33,7 @@ def test_the_dog_and_the_cat_get_concepts_of_their_own(explainer, shared):
     said = [says(result, k) for k in range(5)]
     dog = next(k for k in range(5) if said[k] in DOGS)
     cat = next(k for k in range(5) if said[k] in CATS)
-    height = result.pictures[0].height
+    height = result.photos[0].picture.height
     rows = result.heatmaps().sum(2) @ np.arange(height)
     centre = rows / result.heatmaps().sum((1, 2)) / height
     assert centre[dog] < 0.5 < centre[cat], "the dog sits above the cat"
@@ -52,7 +52,7 @@ def test_the_strongest_concept_is_the_animal(explainer, shared, name, classes):
 def test_one_concept_is_the_gymnast_in_all_six(explainer, shared):
     photos = sorted((shared / "data/gymnast").glob("*.jpg"))
     result = explainer(photos, concepts=5)
-    strengths = np.array([result.maps(i).max((1, 2)) for i in range(6)])
+    strengths = np.array([photo.maps().max((1, 2)) for photo in result])
     assert (strengths.min(0) > 0.5).any(), strengths.round(2)
 
 

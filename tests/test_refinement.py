@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dff.errors import UsageError
-from dff.refinement import refine
+from dff.heatmaps import near_peak
+from dff.refinement import concept_masks, refine
 
 
 def disc(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +54,23 @@ def test_stack_equals_single_maps_and_nothing_is_changed() -> None:
     assert together.max() <= 1
     np.testing.assert_array_equal(maps, before[0])
     np.testing.assert_array_equal(picture, before[1])
+
+
+def test_masks_are_near_the_peak_of_what_is_present() -> None:
+    picture, truth = disc()
+    coarse = cv2.resize(truth.astype(np.float32), (4, 4), interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_LINEAR)
+    maps = np.stack([blurred, 0.3 * blurred, 0.05 * blurred, np.zeros_like(blurred)])
+    masks = concept_masks(maps, picture, radius=10)
+    assert masks.dtype == bool
+    assert masks.shape == maps.shape
+    assert iou(masks[0], truth) > 0.9
+    np.testing.assert_array_equal(masks[1], masks[0], "the same share of its own peak")
+    assert not masks[2:].any(), "below a tenth of full presence: absent"
+    by_default = near_peak(refine(maps, picture, radius=7), 0.45, 0.1)  # 64 / 9
+    np.testing.assert_array_equal(concept_masks(maps, picture), by_default)
+    with pytest.raises(UsageError, match="upsample the maps"):
+        concept_masks(maps[:, :8], picture)
 
 
 def test_messages() -> None:

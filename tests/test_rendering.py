@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dff.compat import show_factorization_on_image
 from dff.errors import UsageError
-from dff.rendering import colors, heatmap_overlay, overlay, show_factorization_on_image
+from dff.rendering import colors, heatmap_overlay, overlay
 from dff.rendering.overlays import _strongest
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.

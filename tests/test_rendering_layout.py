@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dff.compat import show_factorization_on_image
 from dff.errors import UsageError
 from dff.rendering import (
     LegendEntry,
@@ -18,7 +19,6 @@ from dff.rendering import (
     legend,
     overlay,
     panel,
-    show_factorization_on_image,
     text,
 )
 

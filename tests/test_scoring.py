@@ -11,7 +11,8 @@ from torch import nn
 
 import dff
 from dff.errors import BankError, LayerError, ModelError, UsageError
-from dff.scoring import ConceptModule, Tail, contributions, rebuild
+from dff.explain import Explanation
+from dff.scoring import ConceptModule, Tail, rebuild, split_logits
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 PREP = dff.Preprocessing(size=32, mean=0.5, std=0.25, fixed=True)
@@ -49,7 +50,7 @@ def coefficients(*shape, seed=3):
 
 def test_a_linear_model_is_split_in_closed_form():
     w, slopes = coefficients(3, 2, 2), coefficients(12, 2, seed=4)
-    found = contributions(lambda x: x.flatten(1) @ slopes + 7, w, torch.eye(2))
+    found = split_logits(lambda x: x.flatten(1) @ slopes + 7, w, torch.eye(2))
     assert found.linear
     assert found.steps == 1
     expected = (w.flatten()[:, None] * slopes).reshape(3, 4, 2).sum(1).T
@@ -66,7 +67,7 @@ def test_integrated_gradients_of_a_quadratic_form_are_analytic():
         x = x.flatten(1)
         return torch.einsum("mi,ij,mj->m", x, form, x)[:, None] + 1
 
-    found = contributions(forward, w, torch.ones(1, 1))
+    found = split_logits(forward, w, torch.ones(1, 1))
     assert not found.linear
     v = w.flatten()
     torch.testing.assert_close(found.values[0], v * ((form + form.T) @ v) / 2)
@@ -81,19 +82,19 @@ def test_steps_are_added_where_the_function_bends():
         return (torch.relu(total - 1.5) + torch.sigmoid(80 * (total - 0.61)))[:, None]
 
     with pytest.warns(RuntimeWarning, match=r"miss the logit by \d.*raise max_steps"):
-        few = contributions(forward, w, torch.ones(1, 1), max_steps=9)
-    many = contributions(forward, w, torch.ones(1, 1))
+        few = split_logits(forward, w, torch.ones(1, 1), max_steps=9)
+    many = split_logits(forward, w, torch.ones(1, 1))
     assert few.relative_gap > 0.01
     assert many.relative_gap < 0.01
     assert 9 < many.steps < 64
     torch.testing.assert_close(many.values[0, 0], many.values[0, 1])
-    strict = contributions(forward, w, torch.ones(1, 1), tolerance=1e-4)
+    strict = split_logits(forward, w, torch.ones(1, 1), tolerance=1e-4)
     assert strict.relative_gap < 1e-4
     assert strict.steps > many.steps
 
 
 def test_a_function_that_ignores_the_concepts_has_nothing_to_share_out():
-    found = contributions(lambda x: torch.full((len(x), 1), 3.0), torch.ones(2, 1, 1), torch.eye(1))
+    found = split_logits(lambda x: torch.full((len(x), 1), 3.0), torch.ones(2, 1, 1), torch.eye(1))
     assert found.linear
     assert found.values.abs().max() == 0
     assert found.rest == found.logit == 3
@@ -112,7 +113,7 @@ def test_a_function_that_ignores_the_concepts_has_nothing_to_share_out():
 )
 def test_contributions_add_up_to_the_models_own_logit(kind, layer, linear):
     result = explained(kind, layer=layer, concepts=3)
-    with untouched(result.tails[0].model):
+    with untouched(result.photos[0].tail.model):
         found = result.contributions([0, 2, 3])
     assert found.linear == linear
     assert found.targets == ("class 0", "class 2", "class 3")
@@ -123,9 +124,9 @@ def test_contributions_add_up_to_the_models_own_logit(kind, layer, linear):
 
 def test_linear_contributions_equal_the_heads_own_arithmetic():
     result = explained()
-    model = result.tails[0].model
+    model = result.photos[0].tail.model
     found = result.contributions(range(5))
-    pooled = result.coefficients[0].mean((1, 2))
+    pooled = result.photos[0].coefficients.mean((1, 2))
     expected = model.fc.weight.detach() @ (result.bank.components * pooled[:, None]).T
     torch.testing.assert_close(found.values, expected, rtol=1e-4, atol=1e-5)
 
@@ -141,10 +142,9 @@ def test_a_difference_of_two_classes_is_split():
 def test_each_photo_has_contributions_of_its_own():
     result = explained(count=3, concepts=3)
     for index in range(3):
-        found = result.contributions(1, index)
+        found = result[index].contributions(1)
         torch.testing.assert_close(found.logit, result.logits[index, 1:2])
-        torch.testing.assert_close(result[index].contributions(1).values, found.values)
-    default = result.contributions(index=2)
+    default = result[2].contributions()
     assert default.targets == (f"class {result.logits[2].argmax()}",)
 
 
@@ -167,23 +167,26 @@ def test_contributions_without_grad_cam_and_without_gradients():
 def test_contributions_do_not_depend_on_the_scale_of_the_factorization(factors):
     result = EXPLAINED
     by = torch.tensor(factors)
-    bank = result.bank
-    scaled = dataclasses.replace(
-        result,
-        bank=dataclasses.replace(
-            bank, components=bank.components * by[:, None], scale=bank.scale / by
-        ),
-        coefficients=(result.coefficients[0] / by[:, None, None],),
+    bank = dataclasses.replace(
+        result.bank,
+        components=result.bank.components * by[:, None],
+        scale=result.bank.scale / by,
     )
+    photo = dataclasses.replace(
+        result.photos[0],
+        shared=dataclasses.replace(result.shared, bank=bank),
+        coefficients=result.photos[0].coefficients / by[:, None, None],
+    )
+    scaled = Explanation((photo,))
     ours, theirs = result.contributions(2), scaled.contributions(2)
     torch.testing.assert_close(theirs.values, ours.values, rtol=1e-3, atol=1e-4)
 
 
 def test_wrong_arguments_of_contributions():
     with pytest.raises(UsageError, match=r"expected W \(k, rows, cols\), got \(1, 2, 3, 4\)"):
-        contributions(lambda x: x, torch.ones(1, 2, 3, 4), torch.eye(1))
+        split_logits(lambda x: x, torch.ones(1, 2, 3, 4), torch.eye(1))
     with pytest.raises(UsageError, match="0 < tolerance < 1"):
-        contributions(lambda x: x, torch.ones(2, 3, 4), torch.eye(1), tolerance=0)
+        split_logits(lambda x: x, torch.ones(2, 3, 4), torch.eye(1), tolerance=0)
     with pytest.raises(UsageError, match="class 9 does not exist"):
         explained().contributions(9)
 
@@ -246,7 +249,7 @@ def test_a_model_that_fails_on_maps_is_named_as_the_cause():
 def deep():
     """An explanation of a model with a deep head, its module, and its coefficients."""
     result = explained(DeepHead)
-    return result, result.concept_module(), result.coefficients[0][None]
+    return result, result.concept_module(), result.photos[0].coefficients[None]
 
 
 def test_the_module_gives_the_models_own_logits(deep):
@@ -308,10 +311,10 @@ def test_deep_lift_and_noise_tunnel_of_captum(deep):
 def test_the_module_of_tokens_and_of_a_bank():
     result = explained(TokenNet, layer="blocks.1", concepts=3)
     module = result.concept_module()
-    torch.testing.assert_close(module(result.coefficients[0][None]), result.logits)
-    tail = result.tails[0]
+    torch.testing.assert_close(module(result.photos[0].coefficients[None]), result.logits)
+    tail = result.photos[0].tail
     alone = ConceptModule(tail, result.bank)
-    w = result.coefficients[0][None]
+    w = result.photos[0].coefficients[None]
     torch.testing.assert_close(alone(w), tail(rebuild(w, result.bank.components)))
     with pytest.raises(UsageError, match=r"expected coefficients \(m, 3, rows, cols\)"):
         alone(torch.zeros(1, 4, 4, 4))

@@ -94,12 +94,12 @@ def test_each_is_one_line_to_call(kind, model):
     ready = dff.Explainer(seeded(model), preprocessing=PREP, class_names=list("abcde"))
     result = ready(images(2, 3, 32, 32), concepts=3)
     with untouched(ready.model):
-        found = result.evidence(kind, ["a", "c"], 1)
+        found = result[1].evidence(kind, ["a", "c"])
     assert found.kind == kind
     assert found.targets == ("a", "c")
     assert found.values.shape == (2, 3)
     assert found.values.isfinite().all()
-    versus = result.evidence(kind, "a", 1, versus="c")
+    versus = result[1].evidence(kind, "a", versus="c")
     assert versus.targets == ("a - c",)
     if kind not in ("sobol", "contributions"):
         torch.testing.assert_close(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from dff.concepts import choose_components, matched_cosine
 from dff.demo import creatures, model
 from dff.errors import FactorizationError, UsageError
-from dff.selection import choose_components, matched_cosine
 
 
 def planted(seed):

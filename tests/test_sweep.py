@@ -60,6 +60,7 @@ def test_pictures_and_files(explainer, tmp_path):
     report = json.loads((tmp_path / "sweep.json").read_text())
     assert report["chosen"] == 3
     assert [len(parents) for parents in report["parents"]] == [2, 3]
+    assert report["parents"][0] == [1, 1], "concepts count from 1 on disk"
 
 
 def test_ranges_that_cannot_be(explainer):

@@ -10,6 +10,7 @@ import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.errors import UsageError
 
 if TYPE_CHECKING:
     from dff.explain import Explanation
@@ -38,6 +39,13 @@ def analyze(
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="How many concepts: N, auto, or LO:HI.")
     ] = "5",
+    factorizer: Annotated[
+        str | None,
+        typer.Option(
+            help="What finds them: nmf, semi-nmf, offset-nmf, or k-means. Default: NMF, or "
+            "semi-NMF where activations have both signs."
+        ),
+    ] = None,
     bank: Annotated[
         str | None, typer.Option(help="Explain in the concepts of this bank instead.")
     ] = None,
@@ -85,19 +93,21 @@ def analyze(
     settings.quiet = quiet or json
     count = opt.parse_concepts(concepts)
     chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
-    from dff.bank import ConceptBank
+    from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.explain.saving import json_text
+    from dff.explain.saving import file_names, json_text
     from dff.files import make_folder, write_file
     from dff.images import read_image
 
+    if bank and factorizer:
+        raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     wanted, asked = check_formats(formats), check_evidence(evidence)
     pictures = [read_image(image) for image in progress(images, "reading")]
     kept = ConceptBank.load(bank) if bank else None
     make_folder(out)
     with working(f"loading {model}"):
-        explainer = chosen.explainer()
+        explainer = chosen.explainer(factorizer=factorizer)
     groups = [[picture] for picture in pictures] if separate else [pictures]
     reports = []
     for group in progress(groups, "analysing"):
@@ -107,11 +117,12 @@ def analyze(
             paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
         report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
-        for index, about in enumerate(report["images"]):
+        names = file_names(result.photos)
+        for photo, name, about in zip(result, names, report["images"], strict=True):
             if asked:
-                about["evidence"] = _evidence(result, index, asked, target, versus)
+                about["evidence"] = _evidence(photo, asked, target, versus)
             if check:
-                about["check"], plot = _check(result, index, target, folder)
+                about["check"], plot = _check(photo, target, folder / f"{name}_check.png")
                 paths.append(plot)
         if asked or check:
             paths.append(write_file(folder / "evidence.json", json_text(report["images"])))
@@ -121,44 +132,45 @@ def analyze(
 
 
 def _evidence(
-    result: Explanation, index: int, kinds: Sequence[str], target: str | None, versus: str | None
+    photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
 ) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
-    found = []
+    shown = photo.photos[0].picture.name
+    columns = []
     for kind in kinds:
-        with working(f"{kind} of {result.pictures[index].name}"):
-            found.append(result.evidence(kind, target, index, versus=versus).as_dict(0))
+        with working(f"{kind} of {shown}"):
+            columns.append(photo.evidence(kind, target, versus=versus).as_dict())
     rows = [
-        [name, *(f"{one['values'][k]:+.3f}" for one in found)]
-        for k, name in enumerate(result.bank.names)
+        [name, *(f"{column['values'][k]:+.3f}" for column in columns)]
+        for k, name in enumerate(photo.bank.names)
     ]
     for line in ("rest", "gap", "logit"):  # of contributions, which add up
-        if any(line in one for one in found):
-            rows.append([line, *(f"{one[line]:+.3f}" if line in one else "" for one in found)])
-    say(f"{result.pictures[index].name}: evidence for {found[0]['target']}")
+        if any(line in column for column in columns):
+            values = (f"{column[line]:+.3f}" if line in column else "" for column in columns)
+            rows.append([line, *values])
+    say(f"{shown}: evidence for {columns[0]['target']}")
     print_table(["concept", *(f">{kind}" for kind in kinds)], rows)
-    return found
+    return columns
 
 
-def _check(
-    result: Explanation, index: int, target: str | None, folder: Path
-) -> tuple[dict[str, Any], Path]:
-    """Print a photo's check, draw its curves into the folder, and return the figures."""
-    from dff.explain.saving import file_names, png_bytes
+def _check(photo: Explanation, target: str | None, path: Path) -> tuple[dict[str, Any], Path]:
+    """Print a photo's check, draw its curves to a file, and return the figures and the file."""
+    from dff.explain.saving import png_bytes
     from dff.files import make_folder, write_file
 
-    with working(f"checking {result.pictures[index].name}"):
-        found = result.check(target, index)
-    figures = found.as_dict()
+    shown = photo.photos[0].picture.name
+    with working(f"checking {shown}"):
+        measured = photo.check(target)
+    figures = measured.as_dict()
     rows = [
         (name.replace("_", " "), "not defined" if value is None else f"{value:.3g}")
         for name, value in figures.items()
         if name != "target"
     ]
-    say(f"{result.pictures[index].name}: faithfulness for {found.target}")
+    say(f"{shown}: faithfulness for {measured.target}")
     print_table(["measure", ">value"], rows)
-    name = f"{file_names(result)[index]}_check.png"
-    path = write_file(make_folder(folder) / name, png_bytes(found.plot()))
+    make_folder(path.parent)
+    write_file(path, png_bytes(measured.plot()))
     say(str(path))
     return figures, path
 
@@ -184,8 +196,8 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     print_table(["concept", ">share", "top classes at full presence"], rows)
     if result.unscored:
         say(result.unscored)
-    for index, picture in enumerate(result.pictures):
-        say(f"{picture.name}: {classes(result.predictions(index, top_k=3))}")
+    for photo in result.photos:
+        say(f"{photo.picture.name}: {classes(photo.predictions(top_k=3))}")
     say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
     say()
     for path in paths:

@@ -42,8 +42,8 @@ def demo(
         print_json(results)
         return
     for name in ("creature", "scene"):
-        one = results[name]
-        say(f"{name}: the model sees {one['sees']}; the picture holds {one['holds']}")
+        summary = results[name]
+        say(f"{name}: the model sees {summary['sees']}; the picture holds {summary['holds']}")
     parts = results["parts"]
     say(f"{CONCEPTS} concepts that {COUNT} pictures of a {FAMILY} share, against its known parts:")
     print_table(
@@ -61,6 +61,8 @@ def demo(
 
 def run_demo(out: Path) -> dict[str, Any]:
     """Analyse, co-localize, compare and measure; write the pictures; return what was found."""
+    import numpy as np
+
     from dff.demo import creatures
     from dff.explain import Explainer
     from dff.files import make_folder, write_file
@@ -79,8 +81,8 @@ def run_demo(out: Path) -> dict[str, Any]:
         explained = explainer(Picture(shown.image, name), concepts=6)
         pictures[f"{number}_{name}.png"] = explained.panel(target=shown.species)
         results[name] = _summary(explained, shown)
-    shared = explainer([one.image for one in family], concepts=CONCEPTS)
-    masks = _concept_masks(shared)
+    shared = explainer([animal.image for animal in family], concepts=CONCEPTS)
+    masks = np.stack([photo.masks() for photo in shared])
     agreement = _agreement(masks, family)
     pictures["3_shared_concepts.png"] = _sheet(shared, masks, agreement)
     results["parts"] = _against_grad_cam(shared, family, agreement)
@@ -101,21 +103,6 @@ def _summary(explained: Explanation, scene: Scene) -> dict[str, Any]:
             for k, share in enumerate(explained.bank.shares)
         ],
     }
-
-
-def _concept_masks(shared: Explanation) -> np.ndarray:
-    """Return where each concept is, (n, k, h, w) bool: its map, fitted to the picture's edges."""
-    import numpy as np
-
-    from dff.refinement import refine
-
-    masks = []
-    for i, picture in enumerate(shared.pictures):
-        radius = round(max(picture.height, picture.width) / 9)  # about a receptive field
-        maps = refine(shared.heatmaps(i), picture.pixels, radius=radius)
-        peaks = maps.max((1, 2), keepdims=True)
-        masks.append((maps > 0.45 * peaks) & (peaks > 0.1))
-    return np.stack(masks)
 
 
 def _part_masks(family: list[Scene]) -> tuple[np.ndarray, list[str]]:
@@ -143,17 +130,19 @@ def _against_grad_cam(
 
     from dff.heatmaps import binarize
 
-    cams = np.stack([binarize(shared.cam(FAMILY, index=i)) for i in range(len(shared))])
+    cams = np.stack([binarize(photo.cam(FAMILY)) for photo in shared])
     alone = _agreement(cams[:, None], family)
     rows = [
         {
             "part": name,
-            "concept": int(agreement.concepts[p]) + 1,
+            "concept": None if concept < 0 else int(concept) + 1,
             "iou": round(float(agreement.part_iou[p]), 3),
             "corloc": round(float(agreement.corloc[p]), 3),
             "cam_iou": round(float(alone.iou[0, p]), 3),
         }
-        for p, name in enumerate(agreement.part_names)
+        for p, (name, concept) in enumerate(
+            zip(agreement.part_names, agreement.concepts, strict=True)
+        )
     ]
     return {
         "species": FAMILY,
@@ -177,8 +166,8 @@ def _sheet(shared: Explanation, masks: np.ndarray, agreement: PartAgreement) -> 
     for k, entry in enumerate(entries):
         part = [n for n, c in zip(agreement.part_names, agreement.concepts, strict=True) if c == k]
         tiles = []
-        for i in range(8):
-            pixels = shared.pictures[i].pixels
+        for i, photo in enumerate(shared.photos[:8]):
+            pixels = photo.picture.pixels
             pale = (230 + 0.1 * pixels.mean(2, keepdims=True)).astype(np.uint8)
             tiles.append(np.where(masks[i, k][..., None], pixels, pale))
         title = entry.title + (f": {part[0]}" if part else "")

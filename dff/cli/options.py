@@ -110,11 +110,13 @@ class ModelOptions:
             size=self.size,
         )
 
-    def explainer(self) -> Explainer:
+    def explainer(self, *, factorizer: str | None = None) -> Explainer:
         """Build the model and find its layer."""
+        from dff.concepts import check_factorizer
         from dff.explain import Explainer
 
-        return Explainer(self.load(), layer=self.layer, device=self.device)
+        chosen = check_factorizer(factorizer)  # before the model is loaded
+        return Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
 
 
 def numbers(option: str, text: str) -> list[float]:

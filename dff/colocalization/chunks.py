@@ -22,7 +22,6 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dff.bank import ConceptBank
 from dff.colocalization.instances import (
     COLUMNS,
     MaskOptions,
@@ -34,6 +33,7 @@ from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.reading import Sample
 from dff.colocalization.stamps import Row
+from dff.concepts import ConceptBank
 
 __all__ = ["Chunk", "Writer", "chunk_bytes", "encode_chunk", "extract", "load_chunk"]
 

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset
 from dff.colocalization.masks import draw
 from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run import RunFolder
 from dff.colocalization.tables import annotations_of
+from dff.concepts import ConceptBank
 from dff.errors import DFFError
 from dff.images import read_image
 from dff.rendering import LegendEntry, contact_sheet

@@ -12,11 +12,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dff.bank import ConceptBank, full_presence
 from dff.colocalization.network import Network
 from dff.colocalization.ranks import Ranks
+from dff.concepts import ConceptBank, bank_from, solver
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import NMF, SemiNMF
 
 __all__ = ["fit_bank", "load_rows"]
 
@@ -58,20 +57,12 @@ def fit_bank(
     total = sum(count for count, _, _ in reports)
     signed = min(low for _, low, _ in reports) < 0
     _check(total, concepts, network, any(a or b for _, a, b in reports))
-    kind = SemiNMF if signed else NMF
-    start = kind(concepts).fit(_sample(paths, rows, total, concepts, ranks)).components_
-    estimator = kind(concepts, init=start, distributed=ranks.size > 1)
+    factorizer = solver(signed)
+    start = factorizer(concepts).fit(_sample(paths, rows, total, concepts, ranks)).components_
+    estimator = factorizer(concepts, init=start, distributed=ranks.size > 1)
     codes = estimator.fit_transform(rows)
     everywhere = torch.cat(ranks.gather(codes.cpu()))
-    bank = ConceptBank(
-        components=estimator.components_.float().cpu(),
-        scale=full_presence(everywhere),
-        shares=torch.as_tensor(estimator.explained_share_, dtype=torch.float32),
-        rest=float(estimator.rest_share_),
-        model=network.name,
-        layer=network.layer,
-        signed=signed,
-    )
+    bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
     return bank, total
 
 

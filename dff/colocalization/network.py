@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, intercept
-from dff.bank import ConceptBank
 from dff.colocalization.fusing import fused
+from dff.concepts import ConceptBank
 from dff.errors import DFFError, LayerError, ModelError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid
@@ -49,13 +49,15 @@ class Network:
             bfloat16 on GPUs.
 
     Raises:
-        UsageError: no such precision.
+        UsageError: no such precision, or an explainer with a factorizer of its own.
         LayerError: the layer has no grid at this input size.
     """
 
     def __init__(self, explainer: Explainer, *, precision: str = "auto") -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        if explainer.factorizer is not None:
+            raise UsageError("a dataset is fitted by NMF or semi-NMF: give no factorizer")
         self.explainer = explainer
         self.layer, self.device = explainer.layer, explainer.device
         self.name, self.class_names = explainer.name, explainer.class_names

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset, reopen
 from dff.colocalization.run import TABLES, RunFolder, chunk_name, read_state
+from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 
 __all__ = ["Run"]

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from dff.bank import ConceptBank
 from dff.colocalization.run import RunFolder
+from dff.concepts import ConceptBank
 from dff.labels import class_name
 
 __all__ = ["Tally", "image_groups", "write_scores"]

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from safetensors.torch import load_file
 
-from dff.bank import ConceptBank
 from dff.colocalization import tables
 from dff.colocalization.chunks import (
     Chunk,
@@ -30,6 +29,7 @@ from dff.colocalization.reading import Reader
 from dff.colocalization.run import RunFolder, chunk_name
 from dff.colocalization.scores import write_scores
 from dff.colocalization.video import VideoDataset, write_video
+from dff.concepts import ConceptBank
 from dff.errors import DFFError, RunError
 from dff.heatmaps import upsample
 from dff.images import read_image

@@ -15,9 +15,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dff.bank import ConceptBank
 from dff.colocalization.dataset import Dataset
 from dff.colocalization.run import INPUTS, RunFolder, chunk_name
+from dff.concepts import ConceptBank
 from dff.labels import class_name
 
 __all__ = [

@@ -1,34 +1,34 @@
-"""What speaks for a class: the evidence of an explanation's concepts."""
+"""What speaks for a class: the evidence of a photo's concepts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dff import scoring
 from dff.errors import UsageError, closest
+from dff.explain.photo import Photo, Target
 from dff.heatmaps import presence, upsample
-from dff.labels import class_name
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
 from dff.scoring.tail import BUDGET
-
-if TYPE_CHECKING:
-    from dff.explain.explanation import Explanation, Target
 
 __all__ = [
     "EVIDENCE",
     "Evidence",
     "check_evidence",
-    "concept_module",
-    "contributions",
-    "evidence",
-    "forward_of",
-    "target_weights",
+    "logit_mixtures",
+    "photo_contributions",
+    "photo_evidence",
+    "photo_module",
+    "rest_of_model",
 ]
+
+Targets = Target | Sequence[Target] | None
+"""A class, several, or None: the photo's likeliest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,57 +49,49 @@ class Evidence:
 
     def as_dict(self, target: int = 0) -> dict[str, Any]:
         """Return one target's values as plain data."""
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "kind": self.kind,
             "target": self.targets[target],
             "values": self.values[target].tolist(),
         }
         if self.details is not None:
             for name in ("rest", "gap", "logit"):
-                found[name] = float(getattr(self.details, name)[target])
-        return found
+                figures[name] = float(getattr(self.details, name)[target])
+        return figures
 
 
-def contributions(
-    explanation: Explanation,
-    target: Target | Sequence[Target] | None,
-    index: int,
-    *,
-    versus: Target | None = None,
-    tolerance: float = 0.01,
+@torch.inference_mode(False)
+def photo_contributions(
+    photo: Photo, target: Targets, *, versus: Target | None = None, tolerance: float = 0.01
 ) -> Contributions:
-    """See :meth:`Explanation.contributions`."""
-    explanation.check_scored()
-    names, weights = target_weights(explanation, target, index, versus)
-    forward, coefficients = forward_of(explanation, index)
-    found = scoring.contributions(
+    """Split the photo's own logits into one number a concept, and the rest."""
+    photo.shared.check_scored()
+    names, weights = logit_mixtures(photo, target, versus)
+    forward, coefficients = rest_of_model(photo)
+    split = scoring.split_logits(
         forward,
         coefficients,
         weights,
         targets=names,
         tolerance=tolerance,
-        batch=_gradient_batch(explanation, index),
+        batch=_gradient_batch(photo),
     )
-    logit = weights @ explanation.logits[index]  # as the model gave it, without W·H + R between
-    return replace(found, logit=logit, gap=logit - found.rest - found.values.sum(1))
+    logit = weights @ photo.logits  # as the model gave it, without W·H + R between
+    return replace(split, logit=logit, gap=logit - split.rest - split.values.sum(1))
 
 
-def evidence(
-    explanation: Explanation,
-    kind: str,
-    target: Target | Sequence[Target] | None,
-    index: int,
-    *,
-    versus: Target | None = None,
+@torch.inference_mode(False)
+def photo_evidence(
+    photo: Photo, kind: str, target: Targets, *, versus: Target | None = None
 ) -> Evidence:
-    """See :meth:`Explanation.evidence`."""
+    """Ask the photo's concepts about classes in one of the ways of :data:`EVIDENCE`."""
     check_evidence([kind])
     if kind == CONTRIBUTIONS:
-        split = contributions(explanation, target, index, versus=versus)
+        split = photo_contributions(photo, target, versus=versus)
         return Evidence(kind, split.targets, split.values, split)
-    explanation.check_scored()
-    names, weights = target_weights(explanation, target, index, versus)
-    return Evidence(kind, names, _OTHERS[kind](explanation, index, weights))
+    photo.shared.check_scored()
+    names, weights = logit_mixtures(photo, target, versus)
+    return Evidence(kind, names, _IMPORTANCE[kind](photo, weights))
 
 
 def check_evidence(kinds: Sequence[str] | None) -> tuple[str, ...]:
@@ -117,87 +109,78 @@ def check_evidence(kinds: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(kinds or ())
 
 
-def _ablation(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
-    return scoring.ablation(*forward_of(explanation, index), weights)
+def _ablation(photo: Photo, weights: Tensor) -> Tensor:
+    return scoring.ablation(*rest_of_model(photo), weights)
 
 
-def _gradient(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
-    return scoring.gradient_times_coefficient(*forward_of(explanation, index), weights)
+def _gradient(photo: Photo, weights: Tensor) -> Tensor:
+    return scoring.gradient_times_coefficient(*rest_of_model(photo), weights)
 
 
-def _sobol(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
-    return scoring.sobol(*forward_of(explanation, index), weights)
+def _sobol(photo: Photo, weights: Tensor) -> Tensor:
+    return scoring.sobol(*rest_of_model(photo), weights)
 
 
-def _blur(explanation: Explanation, index: int, weights: Tensor) -> Tensor:
-    group, item = explanation.places[index]
-    tail = explanation.tails[group]
-    image = tail.inputs[item].detach()
-    cells = presence(explanation.coefficients[index], explanation.bank.scale.cpu())
-    size = (int(image.shape[1]), int(image.shape[2]))
-    masks = upsample(cells, size, explanation.grids[index])
-    return scoring.blur_ablation(tail.whole, image, masks, weights)
+def _blur(photo: Photo, weights: Tensor) -> Tensor:
+    cells = presence(photo.coefficients, photo.bank.scale.cpu())
+    size = (int(photo.image.shape[1]), int(photo.image.shape[2]))
+    masks = upsample(cells, size, photo.grid)
+    return scoring.blur_ablation(photo.tail.whole, photo.image, masks, weights)
 
 
 CONTRIBUTIONS = "contributions"
-_OTHERS: dict[str, Callable[[Explanation, int, Tensor], Tensor]] = {
+_IMPORTANCE: dict[str, Callable[[Photo, Tensor], Tensor]] = {
     "ablation": _ablation,
     "blur": _blur,
     "sobol": _sobol,
     "gradient": _gradient,
 }
-EVIDENCE = (CONTRIBUTIONS, *_OTHERS)
+EVIDENCE = (CONTRIBUTIONS, *_IMPORTANCE)
 """The ways of asking what concepts say about classes."""
 
 
-def concept_module(explanation: Explanation, index: int = 0) -> ConceptModule:
-    """See :meth:`Explanation.concept_module`."""
-    explanation.check_scored()
-    group, item = explanation.places[index]
-    rest, _ = _rest(explanation, index)
-    return ConceptModule(explanation.tails[group], explanation.bank, rest=rest, item=item)
+@torch.inference_mode(False)
+def photo_module(photo: Photo) -> ConceptModule:
+    """Return the model as seen from the photo's concepts."""
+    photo.shared.check_scored()
+    unexplained, _ = _unexplained(photo)
+    return ConceptModule(photo.tail, photo.bank, rest=unexplained, item=photo.item)
 
 
-def target_weights(
-    explanation: Explanation,
-    target: Target | Sequence[Target] | None,
-    index: int,
-    versus: Target | None = None,
+def logit_mixtures(
+    photo: Photo, target: Targets, versus: Target | None = None
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return the targets' names, and (t, classes) the mixture of logits that each one is."""
-    wanted = [target] if target is None or isinstance(target, (int, str)) else list(target)
-    classes = [explanation.target(one, index) for one in wanted]
-    names = [class_name(one, explanation.class_names) for one in classes]
-    weights = torch.zeros(len(classes), explanation.logits.shape[1])
+    targets = [target] if target is None or isinstance(target, (int, str)) else list(target)
+    classes = [photo.target(target) for target in targets]
+    names = [photo.shared.class_name(index) for index in classes]
+    weights = torch.zeros(len(classes), len(photo.logits))
     weights[range(len(classes)), classes] = 1
     if versus is not None:
-        other = explanation.target(versus, index)
+        other = photo.target(versus)
         weights[:, other] -= 1
-        names = [f"{name} - {class_name(other, explanation.class_names)}" for name in names]
+        names = [f"{name} - {photo.shared.class_name(other)}" for name in names]
     return tuple(names), weights
 
 
-def forward_of(explanation: Explanation, index: int) -> tuple[Forward, Tensor]:
-    """Return the rest of the model as a function of a photo's coefficients, and these."""
-    group, item = explanation.places[index]
-    tail, components = explanation.tails[group], explanation.bank.components
-    rest, coefficients = _rest(explanation, index)
+def rest_of_model(photo: Photo) -> tuple[Forward, Tensor]:
+    """Return the rest of the model as a function of the photo's coefficients, and these."""
+    components = photo.bank.components
+    unexplained, coefficients = _unexplained(photo)
 
     def forward(w: Tensor) -> Tensor:
-        return tail(rebuild(w, components.to(w), rest), item)
+        return photo.tail(rebuild(w, components.to(w), unexplained), photo.item)
 
     return forward, coefficients
 
 
-def _gradient_batch(explanation: Explanation, index: int) -> int:
+def _gradient_batch(photo: Photo) -> int:
     """Return how many items may be recorded at a time: fewer where the grid is large."""
-    maps = explanation.tapes[explanation.places[index][0]].maps
-    return max(1, min(32, BUDGET // 2 // maps[0].numel()))
+    return max(1, min(32, BUDGET // 2 // photo.tape.maps[photo.item].numel()))
 
 
-def _rest(explanation: Explanation, index: int) -> tuple[Tensor, Tensor]:
-    """Return R = A - W·H (channels, rows, cols) of a photo, and W (k, rows, cols), float32."""
-    group, item = explanation.places[index]
-    maps = explanation.tapes[group].maps[item].detach().float()
-    coefficients = explanation.coefficients[index].to(maps).clone()  # never an inference tensor
-    return maps - rebuild(coefficients[None], explanation.bank.components)[0], coefficients
+def _unexplained(photo: Photo) -> tuple[Tensor, Tensor]:
+    """Return R = A - W·H (channels, rows, cols) and W (k, rows, cols), both float32."""
+    activations = photo.activations
+    coefficients = photo.coefficients.to(activations).clone()  # never an inference tensor
+    return activations - rebuild(coefficients[None], photo.bank.components)[0], coefficients

@@ -8,23 +8,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
-from dff.bank import ConceptBank
+from dff.concepts import (
+    ConceptBank,
+    Concepts,
+    Factorizer,
+    Selection,
+    check_factorizer,
+    factorize,
+    joined,
+    select,
+    sweep_banks,
+)
 from dff.errors import DFFError, ModelError, UsageError
 from dff.explain.explanation import Explanation
-from dff.explain.factorize import Concepts, factorize, select, stacked
-from dff.explain.passes import Factorize, Found, one_pass
-from dff.explain.sweeps import Sweep
+from dff.explain.inputs import as_list, from_tensor
+from dff.explain.one_pass import Factorize, Found, one_pass
+from dff.explain.photo import Photo, SharedConcepts
+from dff.explain.sweep import Sweep
 from dff.heatmaps import Grid
 from dff.images import Picture, Preprocessing, Source, read_image
 from dff.layers import LayerInfo, Survey, grid_of, probe_input, survey
 from dff.layouts import Layout, Score
 from dff.models import LoadedModel, describe, load_model
 from dff.scoring import Tail
-from dff.selection import Selection
 
 __all__ = ["Explainer"]
 
@@ -45,10 +54,15 @@ class Explainer:
         score: for a model that is no classifier: from its output for n images to scores
             (n, classes), such as the similarity to some text embeddings or a box's score. None
             takes the logits, or the output's first tensor, averaged over its positions.
+        factorizer: what finds the concepts in place of NMF and semi-NMF: a name
+            (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
+            decomposition or clustering with coefficients of 0 or more. How many it finds is said
+            by the call. None: the sign of the activations decides.
         device: where a model given by name runs, such as "cuda"; a module of your own stays
             where it is.
 
     Raises:
+        UsageError: no such factorizer.
         ModelError: no such model, or its weights cannot be had.
         LayerError: no such layer, or none with a grid.
     """
@@ -62,8 +76,10 @@ class Explainer:
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] | None = None,
         score: Score | None = None,
+        factorizer: str | Factorizer | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        self.factorizer = check_factorizer(factorizer)
         loaded = _loaded(model, device)
         self.model = loaded.module
         self.name = loaded.name
@@ -96,7 +112,7 @@ class Explainer:
                 width, 3), or a list of them; or a tensor (3, h, w) or (n, 3, h, w) that is
                 normalised already.
             concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
-                a range, lets their stability choose (:func:`dff.selection.choose_components`).
+                a range, lets their stability choose (:func:`dff.concepts.choose_components`).
             bank: explain in these concepts instead of finding new ones.
             cam: keep what Grad-CAM needs (the activations after the layer stay in memory).
 
@@ -115,7 +131,9 @@ class Explainer:
         def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
             if bank is not None:
                 return bank, bank.encode(rows)
-            return factorize(rows, concepts, model=self.name, layer=self.layer)
+            return factorize(
+                rows, concepts, factorizer=self.factorizer, model=self.name, layer=self.layer
+            )
 
         return self._explain(images, fit, cam)
 
@@ -132,16 +150,21 @@ class Explainer:
             concepts: the numbers to try; "auto" is 2 to 12, as far as the activations allow.
 
         Raises:
-            UsageError: more concepts than halves of the activations can show.
+            UsageError: more concepts than halves of the activations can show; an explainer with a
+                factorizer of its own.
         """
-        found: list[Selection] = []
+        if self.factorizer is not None:
+            raise UsageError("a sweep is by NMF or semi-NMF; make an Explainer without factorizer=")
+        swept: list[tuple[Selection, list[ConceptBank]]] = []
 
         def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
-            found.append(select(rows, concepts, layer=self.layer))
-            return stacked(found[-1], rows, model=self.name, layer=self.layer)
+            selection = select(rows, concepts, layer=self.layer)
+            banks, coefficients = sweep_banks(selection, rows, model=self.name, layer=self.layer)
+            swept.append((selection, banks))
+            return joined(banks), torch.cat(coefficients, 1)
 
         explanation = self._explain(images, fit, True)
-        return Sweep.split(explanation, found[-1])
+        return Sweep.split(explanation, *swept[-1])
 
     @torch.inference_mode(False)  # gradients are needed, whatever the caller's mode
     def _explain(
@@ -152,8 +175,8 @@ class Explainer:
     ) -> Explanation:
         """Read the images, and run the pass; squash photos where the model takes squares only."""
         if isinstance(images, Tensor):
-            return self._pass(*_from_tensor(images, self.preprocessing), fit, cam)
-        pictures = [one if isinstance(one, Picture) else read_image(one) for one in _each(images)]
+            return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
+        pictures = [one if isinstance(one, Picture) else read_image(one) for one in as_list(images)]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
@@ -196,26 +219,21 @@ class Explainer:
         batches: Sequence[Sequence[int]],
         found: Found,
     ) -> Explanation:
-        places = {i: (g, at) for g, batch in enumerate(batches) for at, i in enumerate(batch)}
-        order = [places[i] for i in range(len(pictures))]
-        coefficients = tuple(found.coefficients[g][at].cpu() for g, at in order)
-        return Explanation(
-            pictures=tuple(pictures),
-            bank=found.bank,
-            coefficients=coefficients,
-            grids=tuple(
-                self.grid(c, groups[g]) for c, (g, _) in zip(coefficients, order, strict=True)
-            ),
-            logits=torch.stack([found.tapes[g].logits[at].detach() for g, at in order])
-            .float()
-            .cpu(),
-            concept_logits=found.concept_logits.float().cpu(),
-            class_names=self.class_names,
-            tapes=tuple(found.tapes),
-            places=tuple(order),
-            tails=tuple(self._tail(group) for group in groups),
-            unscored=self.unscored,
+        shared = SharedConcepts(
+            found.bank, found.concept_logits.float().cpu(), self.class_names, self.unscored
         )
+        photos: dict[int, Photo] = {}
+        for batch, group, tape, batch_coefficients in zip(
+            batches, groups, found.tapes, found.coefficients, strict=True
+        ):
+            tail, logits = self._tail(group), tape.logits.detach().float().cpu()
+            for item, i in enumerate(batch):
+                coefficients = batch_coefficients[item].cpu()
+                grid = self.grid(coefficients, group)
+                photos[i] = Photo(
+                    pictures[i], shared, coefficients, grid, logits[item], tape, tail, item
+                )
+        return Explanation(tuple(photos[i] for i in range(len(pictures))))
 
     def _tail(self, group: Tensor) -> Tail:
         return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
@@ -266,25 +284,6 @@ def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
             f"the model failed on an input of shape {tuple(probe.shape)}: {reason}; give its "
             "preprocessing (size) with preprocessing="
         ) from error
-
-
-def _each(images: Any) -> list[Any]:
-    """Return the images of one call as a list: a single one is a list of one."""
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    single = isinstance(images, (str, bytes, Picture, Image.Image)) or hasattr(images, "__fspath__")
-    return [images] if single else list(images)
-
-
-def _from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Picture], list[Tensor]]:
-    """Return a normalised batch as pictures to look at, and its items."""
-    batch = x[None] if x.ndim == 3 else x
-    if batch.ndim != 4 or batch.shape[1] != 3 or not len(batch):
-        raise UsageError(
-            f"expected a tensor (3, height, width) or (n, 3, height, width), got {tuple(x.shape)}"
-        )
-    items = list(batch.detach())
-    return [Picture(prep.to_pixels(item), f"image{i}") for i, item in enumerate(items)], items
 
 
 def _batches(tensors: Sequence[Tensor]) -> list[list[int]]:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from PIL import Image
 from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
+from dff.explain.drawing import draw_overlay, draw_panel
+from dff.explain.photo import Photo, Target
 from dff.files import make_folder, write_file
-
-if TYPE_CHECKING:
-    from dff.explain.explanation import Explanation
 
 __all__ = [
     "FORMATS",
@@ -45,17 +45,17 @@ def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def save(
-    explanation: Explanation,
+    photos: Sequence[Photo],
     folder: str | Path,
     *,
     top_k: int = 3,
-    target: int | str | None = None,
+    target: Target | None = None,
     formats: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write an explanation to `folder`, each file whole or not at all; return the paths.
+    """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
 
     Args:
-        explanation: what to write.
+        photos: what to write: the photos of one explanation.
         folder: made if it is missing.
         top_k: classes a concept in legends and JSON.
         target: class of Grad-CAM in the panels; None is each photo's likeliest.
@@ -69,58 +69,60 @@ def save(
         UsageError: no such format or class.
     """
     wanted = check_formats(formats)
-    explanation.target(target)  # before anything is written
+    photos[0].target(target)  # before anything is written
     out = make_folder(folder)
     paths = []
     if "png" in wanted:
-        for index, name in enumerate(file_names(explanation)):
-            concepts = explanation.overlay(index, top_k=top_k)
+        for photo, name in zip(photos, file_names(photos), strict=True):
+            concepts = draw_overlay(photo, top_k=top_k)
             paths.append(write_file(out / f"{name}_concepts.png", png_bytes(concepts)))
-            panel = explanation.panel(index, top_k=top_k, target=target)
+            panel = draw_panel(photo, top_k=top_k, target=target)
             paths.append(write_file(out / f"{name}_panel.png", png_bytes(panel)))
     if "json" in wanted:
-        text = json_text(as_dict(explanation, top_k=top_k))
+        text = json_text(as_dict(photos, top_k=top_k))
         paths.append(write_file(out / "explanation.json", text))
     if "arrays" in wanted:
-        paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(explanation))))
-        paths.append(explanation.bank.save(out / "bank.safetensors"))
+        paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(photos))))
+        paths.append(photos[0].bank.save(out / "bank.safetensors"))
     return paths
 
 
-def as_dict(explanation: Explanation, *, top_k: int = 3) -> dict[str, Any]:
+def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
     """Return all scores as plain data, for JSON.
 
     Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
     [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
     (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so.
     """
-    bank = explanation.bank
+    shared = photos[0].shared
+    bank = shared.bank
     return {
         "version": version("deep-feature-factorization"),
         "model": bank.model,
         "layer": bank.layer,
         "rest_share": round(bank.rest, 6),
-        "unscored": explanation.unscored,
+        "unscored": shared.unscored,
         "concepts": [
             {
                 "concept": k + 1,
                 "name": bank.names[k],
                 "color": "#" + "".join(f"{int(v):02x}" for v in bank.colors[k]),
                 "share": round(float(bank.shares[k]), 6),
-                "top_classes": [asdict(c) for c in explanation.top_classes(k, top_k=top_k)],
+                "top_classes": [asdict(c) for c in shared.top_classes(k, top_k=top_k)],
             }
             for k in range(len(bank))
         ],
-        "images": [_image(explanation, i, name) for i, name in enumerate(file_names(explanation))],
+        "images": [
+            _image(photo, name) for photo, name in zip(photos, file_names(photos), strict=True)
+        ],
     }
 
 
-def _image(explanation: Explanation, index: int, name: str) -> dict[str, Any]:
-    picture, maps = explanation.pictures[index], explanation.maps(index)
-    grid = explanation.grids[index]
+def _image(photo: Photo, name: str) -> dict[str, Any]:
+    picture, grid = photo.picture, photo.grid
     concepts = []
-    for k, one in enumerate(maps):
-        row, col = divmod(int(one.argmax()), one.shape[1])
+    for k, presence in enumerate(photo.maps()):
+        row, col = divmod(int(presence.argmax()), presence.shape[1])
         peak = (
             (grid.offset[1] + col * grid.stride[1]) * picture.width / grid.width,
             (grid.offset[0] + row * grid.stride[0]) * picture.height / grid.height,
@@ -128,9 +130,9 @@ def _image(explanation: Explanation, index: int, name: str) -> dict[str, Any]:
         concepts.append(
             {
                 "concept": k + 1,
-                "presence": round(float(one.mean()), 6),
-                "coverage": round(float((one >= 0.5).mean()), 6),
-                "peak": [round(v, 1) for v in peak] if one.any() else None,
+                "presence": round(float(presence.mean()), 6),
+                "coverage": round(float((presence >= 0.5).mean()), 6),
+                "peak": [round(v, 1) for v in peak] if presence.any() else None,
             }
         )
     return {
@@ -138,16 +140,16 @@ def _image(explanation: Explanation, index: int, name: str) -> dict[str, Any]:
         "files": [f"{name}_concepts.png", f"{name}_panel.png"],
         "width": picture.width,
         "height": picture.height,
-        "predictions": [asdict(c) for c in explanation.predictions(index)],
+        "predictions": [asdict(c) for c in photo.predictions(top_k=5)],
         "concepts": concepts,
     }
 
 
-def file_names(explanation: Explanation) -> list[str]:
+def file_names(photos: Sequence[Photo]) -> list[str]:
     """Return a file name for each photo, safe on every system, and none of them twice."""
     names: list[str] = []
-    for picture in explanation.pictures:
-        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in picture.name)
+    for photo in photos:
+        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in photo.picture.name)
         stem = plain.strip(". ").encode()[:180].decode(errors="ignore") or "image"
         name, count = stem, 1
         while name in names:
@@ -157,15 +159,16 @@ def file_names(explanation: Explanation) -> list[str]:
     return names
 
 
-def _arrays(explanation: Explanation) -> dict[str, Any]:
+def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:
+    shared = photos[0].shared
     arrays = {
-        "components": explanation.bank.components,
-        "scale": explanation.bank.scale,
-        "logits": explanation.logits,
-        "concept_logits": explanation.concept_logits,
+        "components": shared.bank.components,
+        "scale": shared.bank.scale,
+        "logits": torch.stack([photo.logits for photo in photos]),
+        "concept_logits": shared.logits,
     }
-    for index, coefficients in enumerate(explanation.coefficients):
-        arrays[f"coefficients.{index}"] = coefficients
+    for i, photo in enumerate(photos):
+        arrays[f"coefficients.{i}"] = photo.coefficients
     return {key: tensor.detach().cpu().contiguous() for key, tensor in arrays.items()}
 
 

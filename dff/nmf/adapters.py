@@ -22,7 +22,7 @@ class EstimatorFactorizer(BaseEstimator):
     Decompositions (PCA, FastICA, TruncatedSVD, MiniBatchNMF, dictionary learning) give their codes
     by ``transform`` and their components by ``inverse_transform``, which must be affine: H is what
     a code of one adds. Clusterings (KMeans, MiniBatchKMeans) give memberships of 0 and 1, and
-    their centres.
+    their centres. Components come by explained share, largest first.
 
     Attributes:
         components_: H (k, c). offset_: b (c,). codes_are_nonnegative_: whether no code of the
@@ -53,12 +53,12 @@ class EstimatorFactorizer(BaseEstimator):
         self._read_components(array, codes.shape[1])
         self.codes_are_nonnegative_ = bool((codes >= 0).all())
         self._read_shares(array, codes)
-        return _like(codes, X)
+        return _like(codes[:, self._order], X)
 
     def transform(self, X: Any) -> Any:
         """Return the codes W (n, k) of `X` (n, c)."""
         check_is_fitted(self)
-        return _like(self._codes(_array(X)), X)
+        return _like(self._codes(_array(X))[:, self._order], X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Return b + W H (n, c) for the codes W = `X` (n, k)."""
@@ -92,36 +92,53 @@ class EstimatorFactorizer(BaseEstimator):
         energy = float((above**2).sum()) or 1.0
         h, w = self.components_.astype(np.float64), codes.astype(np.float64)
         overlap = ((w.T @ w) * (h @ h.T)).sum(1)
-        self.explained_share_ = (2 * ((w.T @ above) * h).sum(1) - overlap) / energy
+        shares = (2 * ((w.T @ above) * h).sum(1) - overlap) / energy
+        self._order = np.argsort(-shares, kind="stable")
+        self.explained_share_ = shares[self._order]
+        self.components_ = self.components_[self._order]
         self.rest_share_ = float(1 - self.explained_share_.sum())
         self.reconstruction_err_ = max(0.0, self.rest_share_ * energy) ** 0.5
 
 
-def as_factorizer(estimator: Any) -> Any:
+def as_factorizer(estimator: Any, n_components: int | None = None) -> Any:
     """Return an unfitted factorizer with the contract of :class:`dff.nmf.NMF` for `estimator`.
 
-    Our own estimators come back as they are, scikit-learn's in an :class:`EstimatorFactorizer`.
+    Our own estimators come back as they are, scikit-learn's in an :class:`EstimatorFactorizer`;
+    with `n_components`, a copy that finds so many.
 
     Raises:
         UsageError: a class instead of an instance, or an estimator that cannot give both codes for
             new rows and components (t-SNE and DBSCAN cannot).
     """
-    if isinstance(estimator, (NMF, SemiNMF, EstimatorFactorizer)):
-        return estimator
     if isinstance(estimator, type):
         raise UsageError(
             f"expected an estimator, got the class {estimator.__name__}: pass "
             f"{estimator.__name__}(...)"
         )
-    decomposes = hasattr(estimator, "transform") and hasattr(estimator, "inverse_transform")
-    clusters = hasattr(estimator, "predict") and hasattr(estimator, "n_clusters")
-    if not hasattr(estimator, "fit") or not (decomposes or clusters):
-        raise UsageError(
-            "expected a factorizer with fit, transform and inverse_transform, or a clustering "
-            f"with predict and centres; {_name(estimator)} has not: use NMF, SemiNMF, PCA, "
-            "FastICA, MiniBatchNMF or KMeans"
-        )
-    return EstimatorFactorizer(estimator)
+    if not isinstance(estimator, (NMF, SemiNMF, EstimatorFactorizer)):
+        decomposes = hasattr(estimator, "transform") and hasattr(estimator, "inverse_transform")
+        clusters = hasattr(estimator, "predict") and hasattr(estimator, "n_clusters")
+        if not hasattr(estimator, "fit") or not (decomposes or clusters):
+            raise UsageError(
+                "expected a factorizer with fit, transform and inverse_transform, or a clustering "
+                f"with predict and centres; {_name(estimator)} has not: use NMF, SemiNMF, PCA, "
+                "FastICA, MiniBatchNMF or KMeans"
+            )
+        estimator = EstimatorFactorizer(estimator)
+    return estimator if n_components is None else _resized(estimator, n_components)
+
+
+def _resized(factorizer: Any, n_components: int) -> Any:
+    """Return an unfitted copy that finds so many components, or clusters."""
+    copy = clone(factorizer)
+    parameters = copy.get_params()
+    for name in ("n_components", "n_clusters", "estimator__n_components", "estimator__n_clusters"):
+        if name in parameters:
+            return copy.set_params(**{name: n_components})
+    raise UsageError(
+        f"{_name(factorizer.estimator)} has neither n_components nor n_clusters to say how many "
+        "concepts it finds"
+    )
 
 
 def _clusters(estimator: Any) -> bool:

@@ -7,12 +7,10 @@
 - :func:`contact_sheet`: a row of crops for each concept.
 - :func:`concept_tree`: which concept splits into which.
 - :func:`curves`: lines over a common x (matplotlib, imported when used).
-- :func:`show_factorization_on_image`: the drawing call of pytorch-grad-cam's tutorial.
 """
 
 from __future__ import annotations
 
-from dff.rendering.dropin import show_factorization_on_image
 from dff.rendering.legends import LegendEntry, legend
 from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors
@@ -32,5 +30,4 @@ __all__ = [
     "legend",
     "overlay",
     "panel",
-    "show_factorization_on_image",
 ]

@@ -2,15 +2,16 @@
 
 - :class:`Tail`: the rest of a model after a layer, from maps to scores.
 - :class:`ConceptModule`: the same from coefficients to logits, as an ``nn.Module``.
-- :func:`contributions`: one number a concept, and the rest, summing to the logit.
+- :func:`split_logits`: contributions: one number a concept, and the rest, summing to the logit.
 - :func:`ablation`, :func:`blur_ablation`, :func:`sobol`, :func:`gradient_times_coefficient`:
   the other evidence.
+- :mod:`dff.scoring.faithfulness`: is what the concepts say true of the model?
 """
 
 from __future__ import annotations
 
-from dff.scoring.contributions import Contributions, Forward, contributions
-from dff.scoring.evidence import ablation, blur_ablation, gradient_times_coefficient, sobol
+from dff.scoring.contributions import Contributions, Forward, split_logits
+from dff.scoring.importance import ablation, blur_ablation, gradient_times_coefficient, sobol
 from dff.scoring.module import ConceptModule, rebuild
 from dff.scoring.tail import Tail, run_scored
 
@@ -21,9 +22,9 @@ __all__ = [
     "Tail",
     "ablation",
     "blur_ablation",
-    "contributions",
     "gradient_times_coefficient",
     "rebuild",
     "run_scored",
     "sobol",
+    "split_logits",
 ]

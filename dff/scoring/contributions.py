@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dff.errors import UsageError
 
-__all__ = ["Contributions", "Forward", "contributions"]
+__all__ = ["Contributions", "Forward", "split_logits"]
 
 Forward = Callable[[Tensor], Tensor]
 """From coefficients (m, k, rows, cols) to logits (m, classes): a ConceptModule, say."""
@@ -60,7 +60,7 @@ class Contributions:
 
 
 @torch.inference_mode(False)
-def contributions(
+def split_logits(
     forward: Forward,
     coefficients: Tensor,
     weights: Tensor,

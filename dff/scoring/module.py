@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dff.bank import ConceptBank
+from dff.concepts import ConceptBank
 from dff.errors import UsageError
 from dff.scoring.tail import Tail
 

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dff.concepts.solver import encode
 from dff.errors import BankError, UsageError
 from dff.files import write_file
-from dff.nmf import NMF, SemiNMF
 from dff.rendering import colors
 
 __all__ = ["ConceptBank", "Nearest", "full_presence"]
@@ -77,6 +77,8 @@ class ConceptBank:
         names: (k,) names for people.
         rgb: (k,) colours, 0 to 255 each; they stay with their concepts.
         versions: of the packages that made it.
+        offset: (channels,) what the factorization sets its concepts upon (A ~= offset + W·H), no
+            part of any concept; None is nothing.
     """
 
     components: Tensor
@@ -89,6 +91,7 @@ class ConceptBank:
     names: tuple[str, ...] = field(default=())
     rgb: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
     versions: dict[str, str] = field(default_factory=lambda: _versions(), repr=False)
+    offset: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("components", "scale", "shares"):
@@ -104,6 +107,11 @@ class ConceptBank:
         for what, count in (("names", len(self.names)), ("colours", len(self.rgb))):
             if count != len(self):
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
+        if self.offset is not None and self.offset.shape != self.components.shape[1:]:
+            raise BankError(
+                f"the bank's components are {tuple(self.components.shape)}, but its offset is "
+                f"{tuple(self.offset.shape)}; it has one number a channel"
+            )
 
     def __len__(self) -> int:
         return len(self.components)
@@ -130,12 +138,8 @@ class ConceptBank:
                 f"layer {self.layer}), the activations {rows.shape[1]}: use the model and layer "
                 "it was made with"
             )
-        solver = (SemiNMF if self.signed else NMF)(len(self))
-        solver.components_ = self.components.to(rows)
-        solver.n_features_in_ = rows.shape[1]
-        if not self.signed:
-            rows = rows.clamp_min(0)
-        return solver.transform(rows)
+        above = rows if self.offset is None else rows - self.offset.to(rows)
+        return encode(above, self.components, signed=self.signed)
 
     def check(self, model: str, layer: str) -> None:
         """Refuse another model or layer than the bank's; an unnamed model passes.
@@ -243,6 +247,8 @@ class ConceptBank:
             "scale": self.scale.detach().cpu().contiguous(),
             "shares": self.shares.detach().cpu().contiguous(),
         }
+        if self.offset is not None:
+            tensors["offset"] = self.offset.detach().cpu().contiguous()
         about: dict[str, Any] = {
             "format": FORMAT,
             "model": self.model,

@@ -20,28 +20,15 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from dff.concepts.solver import solver
+from dff.concepts.tree import Branch, Floats, branch, cosines
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import NMF, SemiNMF, starts
+from dff.nmf import starts
 
-__all__ = ["Branch", "Selection", "choose_components", "matched_cosine"]
+__all__ = ["Selection", "choose_components", "matched_cosine"]
 
 SLACK = 0.003  # of matched cosine, within which a larger k is as stable as the stablest
 MOST_ROWS = 8192
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A step of the concept tree, from the concepts at ``counts[i]`` to those at ``counts[i+1]``.
-
-    Attributes:
-        overlap: (later, earlier), cosine of the coefficients of the two concepts over the rows.
-        parents: for each later concept, the earlier one that it overlaps most.
-    """
-
-    overlap: Floats
-    parents: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -97,33 +84,33 @@ def choose_components(
         UsageError: no counts, or counts below 1.
         FactorizationError: data that cannot be factorized, or fewer rows than the largest k needs.
     """
-    wanted = tuple(sorted({int(k) for k in counts}))
-    if not wanted or wanted[0] < 1 or splits < 1:
+    tried = tuple(sorted({int(k) for k in counts}))
+    if not tried or tried[0] < 1 or splits < 1:
         raise UsageError(
-            f"expected numbers of concepts from 1 and splits from 1, got {list(wanted)} and "
+            f"expected numbers of concepts from 1 and splits from 1, got {list(tried)} and "
             f"{splits}: pass for example range(2, 13)"
         )
-    rows = _sampled(data, wanted[-1], random_state)
+    rows = _sampled(data, tried[-1], random_state)
     signed = bool((rows < 0).any())
-    fits = [_fit(rows, start, signed) for start in starts(rows, wanted, random_state=random_state)]
-    cosines = np.array(
-        [_split_cosines(rows, wanted, signed, random_state + turn) for turn in range(splits)]
+    fits = [_fit(rows, start, signed) for start in starts(rows, tried, random_state=random_state)]
+    refound = np.array(
+        [_split_cosines(rows, tried, signed, random_state + turn) for turn in range(splits)]
     )
-    stability = np.median(cosines, axis=0)
+    stability = np.median(refound, axis=0)
     explained = np.array([1 - model.rest_share_ for model, _ in fits])
-    chosen, reason = _rule(wanted, stability, slack)
+    chosen, reason = _rule(tried, stability, slack)
     codes = [code for _, code in fits]
     return Selection(
-        counts=wanted,
+        counts=tried,
         chosen=chosen,
         reason=reason,
         explained=explained,
         gains=np.diff(explained, prepend=0.0),
         stability=stability,
-        spread=np.ptp(cosines, axis=0) / 2,
+        spread=np.ptp(refound, axis=0) / 2,
         components=tuple(model.components_.cpu().numpy() for model, _ in fits),
         shares=tuple(model.explained_share_ for model, _ in fits),
-        branches=tuple(map(_branch, codes[:-1], codes[1:])),
+        branches=tuple(map(branch, codes[:-1], codes[1:])),
     )
 
 
@@ -132,16 +119,9 @@ def matched_cosine(first: Any, second: Any) -> Floats:
 
     Partners are the one-to-one matching of largest total cosine (Hungarian algorithm).
     """
-    cosine = _cosines(first, second)
+    cosine = cosines(first, second)
     rows, columns = linear_sum_assignment(-cosine)
     return np.asarray(cosine[rows, columns])
-
-
-def _cosines(first: Any, second: Any) -> Floats:
-    """Return the cosines of the rows of (a, m) with those of (b, m), (a, b); 0 for zero rows."""
-    left, right = (np.asarray(torch.as_tensor(x).cpu(), dtype=np.float64) for x in (first, second))
-    lengths = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)
-    return np.divide(left @ right.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
 
 def _sampled(data: Any, largest: int, seed: int) -> Tensor:
@@ -168,8 +148,7 @@ def _sampled(data: Any, largest: int, seed: int) -> Tensor:
 
 def _fit(rows: Tensor, start: Tensor, signed: bool) -> tuple[Any, Tensor]:
     """Return the model fitted from `start` (k, c), and its codes (n, k)."""
-    kind = SemiNMF if signed else NMF
-    model = kind(len(start), init=start, tol=1e-5, max_iter=300, precision="float32")
+    model = solver(signed)(len(start), init=start, tol=1e-5, max_iter=300, precision="float32")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         codes = model.fit_transform(rows)
@@ -181,11 +160,12 @@ def _split_cosines(rows: Tensor, counts: tuple[int, ...], signed: bool, seed: in
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))).to(rows.device)
     half = len(rows) // 2
     parts = [rows[order[:half]], rows[order[half:]]]
-    found = [
+    components = [
         [_fit(part, start, signed)[0].components_ for start in starts(part, counts)]
         for part in parts
     ]
-    return np.array([matched_cosine(one, other).min() for one, other in zip(*found, strict=True)])
+    pairs = zip(*components, strict=True)
+    return np.array([matched_cosine(first, second).min() for first, second in pairs])
 
 
 def _rule(counts: tuple[int, ...], stability: Floats, slack: float) -> tuple[int, str]:
@@ -196,8 +176,3 @@ def _rule(counts: tuple[int, ...], stability: Floats, slack: float) -> tuple[int
         f"with {k} concepts the least stable one is found again in other data with a cosine of "
         f"{kept:.2f}; no larger number comes within {slack:g} of the best, {best:.2f}"
     )
-
-
-def _branch(earlier: Tensor, later: Tensor) -> Branch:
-    overlap = _cosines(later.T, earlier.T)
-    return Branch(overlap, tuple(int(parent) for parent in overlap.argmax(1)))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from dff.errors import UsageError
-from dff.rendering.legends import LegendEntry, Line, legend
-from dff.rendering.overlays import overlay
+from dff.rendering import LegendEntry, legend, overlay
+from dff.rendering.legends import Line
 from dff.rendering.palette import Colors, as_colors
 
 __all__ = ["show_factorization_on_image"]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from dff.errors import UsageError
+from dff.scoring.blur import blurred
 from dff.scoring.contributions import Forward
 
 __all__ = ["ablation", "blur_ablation", "gradient_times_coefficient", "sobol"]
@@ -111,11 +111,9 @@ def blur_ablation(
         raise UsageError(
             f"expected masks (k, {image.shape[1]}, {image.shape[2]}), got {tuple(masks.shape)}"
         )
-    sigma = max(strength * min(image.shape[1:]), 0.1)
-    width = 2 * min(round(3 * sigma), min(image.shape[1:]) - 1) + 1
-    blurred = gaussian_blur(image.float(), [width, width], [sigma, sigma])
-    shares = masks.to(blurred)[:, None]
-    images = image * (1 - shares) + blurred * shares
+    without = blurred(image.float(), strength)
+    shares = masks.to(without)[:, None]
+    images = image * (1 - shares) + without * shares
     with torch.no_grad():
         values = _mixed(score(torch.cat([image[None].to(images), images])), weights)
     return (values[:1] - values[1:]).T.float().cpu()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import Appended, LayoutLike
-from dff.bank import ConceptBank
+from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 from dff.layouts import Score
 from dff.scoring import run_scored

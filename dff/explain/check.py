@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dff import scoring
-from dff.bank import ConceptBank
+from dff.concepts import ConceptBank, factorize
 from dff.errors import DFFError
-from dff.explain.evidence import forward_of, target_weights
-from dff.explain.factorize import factorize
-from dff.explain.passes import one_pass
-from dff.faithfulness import (
+from dff.explain.evidence import photo_contributions, rest_of_model
+from dff.explain.one_pass import one_pass
+from dff.explain.photo import Photo, Target
+from dff.heatmaps import presence, upsample
+from dff.rendering import curves
+from dff.scoring import Forward, rebuild
+from dff.scoring.faithfulness import (
     Agreement,
     Curve,
     agreement,
@@ -26,14 +28,8 @@ from dff.faithfulness import (
     randomized,
     similarity,
 )
-from dff.heatmaps import presence, upsample
-from dff.rendering.plots import curves
-from dff.scoring import rebuild
 
-if TYPE_CHECKING:
-    from dff.explain.explanation import Explanation, Target
-
-__all__ = ["Check", "check"]
+__all__ = ["Check", "check_photo"]
 
 RANDOM_ORDERS = 10
 
@@ -101,58 +97,61 @@ class Check:
         }
 
 
-def check(explanation: Explanation, target: Target | None, index: int, *, seed: int = 0) -> Check:
-    """See :meth:`Explanation.check`."""
-    explanation.check_scored()
-    wanted = explanation.target(target, index)
-    (name,), weights = target_weights(explanation, wanted, index)
-    forward, w = forward_of(explanation, index)
-    found = scoring.contributions(forward, w, weights)
-    order = found.values[0].argsort(descending=True).tolist()
+@torch.inference_mode(False)
+def check_photo(photo: Photo, target: Target | None, *, seed: int = 0) -> Check:
+    """Measure how faithful the photo's concepts are to the model, for one class."""
+    photo.shared.check_scored()
+    class_index = photo.target(target)
+    split = photo_contributions(photo, class_index)
+    forward, w = rest_of_model(photo)
+    order = split.values[0].argsort(descending=True).tolist()
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(len(w)).tolist() for _ in range(RANDOM_ORDERS)]
-    group, item = explanation.places[index]
-    tail = explanation.tails[group]
-    image = tail.inputs[item].detach().float()
-    heatmap = upsample(
-        found.maps[0].sum(0).numpy(), (image.shape[1], image.shape[2]), explanation.grids[index]
-    )
-    with torch.no_grad():
-        rebuilt = tail(rebuild(w[None], explanation.bank.components), item).float().cpu()
+    image, whole = photo.image.float(), photo.tail.whole
+    size = (int(image.shape[1]), int(image.shape[2]))
+    heatmap = upsample(split.maps[0].sum(0).numpy(), size, photo.grid)
     return Check(
-        target=name,
-        deletion=concept_curve(forward, w, order, wanted),
-        insertion=concept_curve(forward, w, order, wanted, mode="insertion"),
-        random_deletion=_mean_auc(forward, w, orders, wanted, "deletion"),
-        random_insertion=_mean_auc(forward, w, orders, wanted, "insertion"),
-        pixel_deletion=pixel_curve(tail.whole, image, heatmap, wanted),
-        pixel_insertion=pixel_curve(tail.whole, image, heatmap, wanted, mode="insertion"),
-        agreement=agreement(explanation.logits[index][None], rebuilt),
-        gap=float(found.relative_gap[0]),
-        randomization=_randomization(explanation, index, seed),
+        target=split.targets[0],
+        deletion=concept_curve(forward, w, order, class_index),
+        insertion=concept_curve(forward, w, order, class_index, mode="insertion"),
+        random_deletion=_mean_auc(forward, w, orders, class_index, "deletion"),
+        random_insertion=_mean_auc(forward, w, orders, class_index, "insertion"),
+        pixel_deletion=pixel_curve(whole, image, heatmap, class_index),
+        pixel_insertion=pixel_curve(whole, image, heatmap, class_index, mode="insertion"),
+        agreement=agreement(photo.logits[None], _rebuilt_logits(photo, w)),
+        gap=float(split.relative_gap[0]),
+        randomization=_randomization(photo, seed),
     )
+
+
+def _rebuilt_logits(photo: Photo, w: Tensor) -> Tensor:
+    """Return the logits (1, classes) of the model on W·H, and the offset where there is one."""
+    offset = photo.bank.offset
+    upon = None if offset is None else offset[:, None, None]
+    with torch.no_grad():
+        maps = rebuild(w[None], photo.bank.components, upon)
+        return photo.tail(maps, photo.item).float().cpu()
 
 
 def _mean_auc(
-    forward: scoring.Forward, w: Tensor, orders: Sequence[Sequence[int]], target: int, mode: str
+    forward: Forward, w: Tensor, orders: Sequence[Sequence[int]], target: int, mode: str
 ) -> float:
     areas = [concept_curve(forward, w, order, target, mode=mode).auc for order in orders]
     return float(np.mean(areas))
 
 
-def _randomization(explanation: Explanation, index: int, seed: int) -> float:
+def _randomization(photo: Photo, seed: int) -> float:
     """Return how like the photo's concept maps are to those of the model with shuffled weights."""
-    group, item = explanation.places[index]
-    tail, bank = explanation.tails[group], explanation.bank
+    tail = photo.tail
 
     def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
-        return factorize(rows, len(bank), layer=tail.layer)
+        return factorize(rows, len(photo.bank), layer=tail.layer)
 
     try:
-        found = one_pass(
+        shuffled = one_pass(
             randomized(tail.model, seed=seed),
             tail.layer,
-            [tail.inputs[item : item + 1]],
+            [photo.image[None]],
             fit,
             layout=tail.layout,
             score=tail.score,
@@ -160,5 +159,5 @@ def _randomization(explanation: Explanation, index: int, seed: int) -> float:
         )
     except DFFError:
         return float("nan")
-    others = presence(found.coefficients[0][0].cpu(), found.bank.scale.cpu()).numpy()
-    return similarity(explanation.maps(index), others)
+    maps = presence(shuffled.coefficients[0][0].cpu(), shuffled.bank.scale.cpu()).numpy()
+    return similarity(photo.maps(), maps)

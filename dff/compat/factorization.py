@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, LayoutLike, borrowed, intercept, resolve_layer
+from dff.concepts import factorize
 from dff.errors import UsageError
-from dff.explain.factorize import factorize
-from dff.explain.passes import checked_rows, unflatten
+from dff.explain.one_pass import checked_rows, unflatten
 from dff.heatmaps import presence, upsample
 
 __all__ = ["DeepFeatureFactorization"]

@@ -11,16 +11,17 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
 from dff.errors import UsageError
+from dff.scoring.blur import blurred
+from dff.scoring.contributions import Forward
 
 __all__ = [
     "Agreement",
@@ -32,7 +33,6 @@ __all__ = [
     "similarity",
 ]
 
-Forward = Callable[[Tensor], Tensor]
 MODES = ("deletion", "insertion")
 
 
@@ -138,7 +138,7 @@ def pixel_curve(
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     shares = np.linspace(0, 1, steps + 1)
-    other = torch.zeros_like(image) if mode == "deletion" else _blurred(image)
+    other = torch.zeros_like(image) if mode == "deletion" else blurred(image)
     first, last = (image, other) if mode == "deletion" else (other, image)
     values = []
     with torch.no_grad():
@@ -204,14 +204,6 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> float:
 def _standardized(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64) - rows.mean(1, keepdims=True)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def _blurred(image: Tensor) -> Tensor:
-    """Blur until nothing can be recognised: a standard deviation of 1/16 of the short side."""
-    side = min(image.shape[1:])
-    sigma = max(side / 16, 0.1)
-    width = 2 * min(round(3 * sigma), side - 1) + 1
-    return gaussian_blur(image, [width, width], [sigma, sigma])
 
 
 def _probability(logits: Tensor, target: int) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""Concepts apart from any photo: from activations A to the bank H, and how many there are.
+
+- :class:`ConceptBank`: embeddings, full presence, shares, names, colours; kept in a file.
+- :func:`factorize`: the way from A to a bank: which factorization, its order, full presence.
+- :func:`choose_components`: how many concepts A has; :class:`Branch`: which splits into which.
+"""
+
+from __future__ import annotations
+
+from dff.concepts.bank import ConceptBank, Nearest, full_presence
+from dff.concepts.factorize import (
+    FACTORIZERS,
+    Concepts,
+    Factorizer,
+    bank_from,
+    check_factorizer,
+    factorize,
+    joined,
+    select,
+    sweep_banks,
+)
+from dff.concepts.selection import Selection, choose_components, matched_cosine
+from dff.concepts.solver import solver
+from dff.concepts.tree import Branch
+
+__all__ = [
+    "FACTORIZERS",
+    "Branch",
+    "ConceptBank",
+    "Concepts",
+    "Factorizer",
+    "Nearest",
+    "Selection",
+    "bank_from",
+    "check_factorizer",
+    "choose_components",
+    "factorize",
+    "full_presence",
+    "joined",
+    "matched_cosine",
+    "select",
+    "solver",
+    "sweep_banks",
+]

@@ -1,0 +1,68 @@
+"""The pictures of a photo's concepts: overlay, legend, panel."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from dff import rendering
+from dff.explain.photo import Photo, SharedConcepts, Target
+from dff.images import Picture
+from dff.rendering import LegendEntry
+
+__all__ = ["draw_overlay", "draw_panel", "legend_entries"]
+
+LONGEST_SIDE = 2048
+"""Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
+
+
+def legend_entries(shared: SharedConcepts, *, top_k: int = 3) -> list[LegendEntry]:
+    """Return a legend entry for each concept: swatch, name, share, and its top classes."""
+    bank = shared.bank
+    return [
+        LegendEntry(
+            color=tuple(int(v) for v in color),
+            title=name,
+            share=float(share),
+            lines=[(c.name, c.probability) for c in shared.top_classes(k, top_k=top_k)],
+        )
+        for k, (color, name, share) in enumerate(
+            zip(bank.colors, bank.names, bank.shares.tolist(), strict=True)
+        )
+    ]
+
+
+def draw_overlay(
+    photo: Photo, *, top_k: int = 3, with_legend: bool = True, image_weight: float = 0.5
+) -> Image.Image:
+    """Draw the strongest concept at each pixel over the photo, with a legend at its right."""
+    pixels = _reduced(photo.picture)
+    maps = photo.heatmaps((pixels.shape[0], pixels.shape[1]))
+    painted = rendering.overlay(pixels, maps, colors=photo.bank.colors, image_weight=image_weight)
+    if not with_legend:
+        return Image.fromarray(painted)
+    return rendering.panel([("", painted)], legend=legend_entries(photo.shared, top_k=top_k))
+
+
+def draw_panel(photo: Photo, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
+    """Draw photo | concepts | Grad-CAM side by side, with titles and the legend."""
+    pixels = _reduced(photo.picture)
+    size = (pixels.shape[0], pixels.shape[1])
+    target = photo.target(target)
+    concepts = rendering.overlay(pixels, photo.heatmaps(size), colors=photo.bank.colors)
+    pictures = [(photo.picture.name, pixels), (f"{len(photo.bank)} concepts", concepts)]
+    if not photo.shared.unscored:
+        heatmap = rendering.heatmap_overlay(pixels, photo.cam(target, size))
+        pictures.append((f"Grad-CAM: {photo.shared.class_name(target)}", heatmap))
+    return rendering.panel(pictures, legend=legend_entries(photo.shared, top_k=top_k))
+
+
+def _reduced(picture: Picture) -> np.ndarray:
+    """Return the photo at the size it is drawn at."""
+    longest = max(picture.height, picture.width)
+    if longest <= LONGEST_SIDE:
+        return picture.pixels
+    factor = LONGEST_SIDE / longest
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return cv2.resize(picture.pixels, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,158 @@
+"""The record of one photo: all that one pass of the model leaves of it.
+
+Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channels). What asks
+about a photo (evidence, checks, drawing, saving) takes a :class:`Photo`; an explanation is a row
+of them, in the same :class:`SharedConcepts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dff.concepts import ConceptBank
+from dff.errors import LayerError, UsageError
+from dff.explain.one_pass import Tape
+from dff.heatmaps import Grid, presence, rescale, upsample
+from dff.images import Picture
+from dff.labels import class_index, class_name
+from dff.refinement import concept_masks
+from dff.scoring import Tail
+from gradcam import grad_cam
+
+__all__ = ["ClassScore", "Photo", "SharedConcepts", "Target"]
+
+Target = int | str
+"""A class, by index or by name."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class, its probability in [0, 1] and its logit."""
+
+    index: int
+    name: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True, eq=False)
+class SharedConcepts:
+    """The concepts that photos share, and what each says about the classes.
+
+    Attributes:
+        bank: the concepts: embeddings, full presence, shares, names, colours.
+        logits: (k, classes) of each concept at full presence.
+        class_names: names of the classes, or None.
+        unscored: why the concepts have no scores; None where they have.
+    """
+
+    bank: ConceptBank
+    logits: Tensor
+    class_names: tuple[str, ...] | None = None
+    unscored: str | None = None
+
+    def check_scored(self) -> None:
+        """Raise a LayerError with the reason if the concepts have no scores."""
+        if self.unscored:
+            raise LayerError(self.unscored)
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class, or "class 7"."""
+        return class_name(index, self.class_names)
+
+    def top_classes(self, concept: int, *, top_k: int) -> list[ClassScore]:
+        """Return the classes that a concept (from 0) speaks for; none where it has no scores."""
+        return [] if self.unscored else self.likeliest(self.logits[concept], top_k)
+
+    def likeliest(self, logits: Tensor, top_k: int) -> list[ClassScore]:
+        """Return the likeliest classes of logits (classes,), best first."""
+        values, indices = logits.softmax(-1).topk(min(top_k, len(logits)))
+        return [
+            ClassScore(i, self.class_name(i), value, float(logits[i]))
+            for value, i in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo, its concepts, and the rest of the model.
+
+    Attributes:
+        picture: the photo as it was read.
+        shared: the concepts, which other photos may share.
+        coefficients: W as (k, rows, cols).
+        grid: where its cells lie in the model's input.
+        logits: (classes,) float32.
+        tape: activations and logits of the batch that the photo ran in.
+        tail: the rest of the model, for that batch.
+        item: the photo's place in the batch.
+    """
+
+    picture: Picture
+    shared: SharedConcepts
+    coefficients: Tensor
+    grid: Grid
+    logits: Tensor
+    tape: Tape = field(repr=False)
+    tail: Tail = field(repr=False)
+    item: int = field(repr=False)
+
+    @property
+    def bank(self) -> ConceptBank:
+        """The concepts."""
+        return self.shared.bank
+
+    @property
+    def activations(self) -> Tensor:
+        """A as (channels, rows, cols) float32, without its graph."""
+        return self.tape.maps[self.item].detach().float()
+
+    @property
+    def image(self) -> Tensor:
+        """(3, height, width): the model's input, normalised."""
+        return self.tail.inputs[self.item].detach()
+
+    def target(self, target: Target | None = None) -> int:
+        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
+        if target is None:
+            return int(self.logits.argmax())
+        return class_index(target, self.shared.class_names, len(self.logits))
+
+    def predictions(self, *, top_k: int) -> list[ClassScore]:
+        """Return the photo's likeliest classes, best first."""
+        return self.shared.likeliest(self.logits, top_k)
+
+    def maps(self) -> np.ndarray:
+        """Return the concepts' presence (k, rows, cols) float32 in [0, 1] at the cells."""
+        return presence(self.coefficients, self.bank.scale.cpu()).numpy()
+
+    def heatmaps(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Return the maps (k, height, width) on the photo's own pixels, or at another size."""
+        return upsample(self.maps(), size or (self.picture.height, self.picture.width), self.grid)
+
+    def masks(self) -> np.ndarray:
+        """Return where each concept is, (k, height, width) bool, on the photo's own pixels."""
+        return concept_masks(self.heatmaps(), self.picture.pixels)
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def cam(self, target: Target | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Return Grad-CAM (height, width) in [0, 1], stretched to its own range.
+
+        Raises:
+            UsageError: no such class, or explained with ``cam=False``.
+            LayerError: the layer's grid has no say in the output.
+        """
+        self.shared.check_scored()
+        if not self.tape.logits.requires_grad:
+            raise UsageError("Grad-CAM was not kept; explain with cam=True")
+        logit = self.tape.logits[self.item, self.target(target)]
+        (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
+        gradient = gradients[self.item].float()
+        cells = grad_cam(self.activations[None], gradient[None])[0].cpu().numpy()
+        size = size or (self.picture.height, self.picture.width)
+        return rescale(upsample(cells, size, self.grid))

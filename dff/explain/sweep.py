@@ -1,0 +1,147 @@
+"""The same photos in few and in many concepts, and how many there should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from dff.concepts import Branch, ConceptBank, Selection
+from dff.explain.explanation import Explanation
+from dff.explain.photo import Photo
+from dff.explain.saving import file_names, json_text, png_bytes
+from dff.files import make_folder, write_file
+from dff.rendering import TreeNode, concept_tree, curves, panel
+
+__all__ = ["Sweep"]
+
+THUMBNAIL, PALE, ACROSS = 96, 240, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What each number of concepts finds.
+
+    Attributes:
+        selection: the curve, the tree, and the number that the rule picks.
+        explanations: for each number of ``selection.counts``, in order.
+    """
+
+    selection: Selection
+    explanations: tuple[Explanation, ...]
+
+    @classmethod
+    def split(
+        cls, explanation: Explanation, selection: Selection, banks: Sequence[ConceptBank]
+    ) -> Sweep:
+        """Take apart an explanation in the concepts of several banks, which stand together."""
+        parts, start = [], 0
+        for bank in banks:
+            part = slice(start, start + len(bank))
+            start = part.stop
+            shared = replace(explanation.shared, bank=bank, logits=explanation.concept_logits[part])
+            photos = [
+                replace(photo, shared=shared, coefficients=photo.coefficients[part])
+                for photo in explanation.photos
+            ]
+            parts.append(Explanation(tuple(photos)))
+        return cls(selection, tuple(parts))
+
+    @property
+    def chosen(self) -> Explanation:
+        """The explanation with the number of concepts that the rule picks."""
+        return self.explanations[self.selection.counts.index(self.selection.chosen)]
+
+    def curve(self) -> Image.Image:
+        """Draw explained share and stability over the number of concepts, the pick marked."""
+        selection = self.selection
+        return curves(
+            selection.counts,
+            {
+                "explained share": selection.explained.tolist(),
+                "stability": selection.stability.tolist(),
+            },
+            xlabel="concepts",
+            mark=selection.chosen,
+            mark_label=f"chosen: {selection.chosen}",
+        )
+
+    def overlays(self, photo: int = 0) -> Image.Image:
+        """Draw the concepts of one photo (from 0) for every number, side by side."""
+        drawn = [
+            (
+                f"{len(explanation.bank)} concepts",
+                np.asarray(explanation[photo].overlay(with_legend=False)),
+            )
+            for explanation in self.explanations
+        ]
+        rows = [
+            np.asarray(panel(drawn[start : start + ACROSS]))
+            for start in range(0, len(drawn), ACROSS)
+        ]
+        width = max(row.shape[1] for row in rows)
+        padded = [
+            np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+            for row in rows
+        ]
+        return Image.fromarray(np.concatenate(padded))
+
+    def tree(self, photo: int = 0) -> Image.Image:
+        """Draw which concept splits into which, each as the photo (from 0) where it is present."""
+        branches = (None, *self.selection.branches)
+        levels = [
+            (f"k = {len(explanation.bank)}", _nodes(explanation, photo, branch))
+            for explanation, branch in zip(self.explanations, branches, strict=True)
+        ]
+        return concept_tree(levels, tile=THUMBNAIL)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the curve and the tree as plain data, for JSON; concepts count from 1."""
+        selection = self.selection
+        return {
+            "chosen": selection.chosen,
+            "reason": selection.reason,
+            "counts": list(selection.counts),
+            "explained": [round(float(v), 6) for v in selection.explained],
+            "stability": [round(float(v), 6) for v in selection.stability],
+            "parents": [[parent + 1 for parent in branch.parents] for branch in selection.branches],
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree."""
+        out = make_folder(folder)
+        paths = [write_file(out / "sweep.png", png_bytes(self.curve()))]
+        for i, name in enumerate(file_names(self.chosen.photos)):
+            paths.append(write_file(out / f"{name}_sweep.png", png_bytes(self.overlays(i))))
+            paths.append(write_file(out / f"{name}_tree.png", png_bytes(self.tree(i))))
+        paths.append(write_file(out / "sweep.json", json_text(self.as_dict())))
+        return paths
+
+
+def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:
+    """Return the concepts of one number as nodes of the tree; the first level has no branch."""
+    return [
+        TreeNode(
+            picture=picture,
+            color=explanation.bank.colors[k],
+            title=f"{k + 1}" if explanation.unscored else explanation.top_classes(k)[0].name,
+            parent=branch.parents[k] if branch else None,
+            overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
+        )
+        for k, picture in enumerate(_thumbnails(explanation.photos[photo]))
+    ]
+
+
+def _thumbnails(photo: Photo) -> Sequence[np.ndarray]:
+    """Return for each concept the small photo, clear where the concept is, pale elsewhere."""
+    pixels = photo.picture.pixels
+    scale = 2 * THUMBNAIL / max(pixels.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    clear = [0.2 + 0.8 * np.clip(1.5 * m[..., None], 0, 1) for m in photo.heatmaps((height, width))]
+    return [(small * share + PALE * (1 - share)).astype(np.uint8) for share in clear]
