@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dff.errors import BankError, UsageError
-from dff.files import write_file
+from dff.files import is_regular, write_file
 from dff.nmf import NMF, SemiNMF
 from dff.rendering import colors
 
@@ -233,7 +233,15 @@ class ConceptBank:
                 )
 
     def save(self, path: str | Path) -> Path:
-        """Write the bank as safetensors, whole or not at all; equal banks are equal bytes."""
+        """Write the bank as safetensors, whole or not at all; equal banks are equal bytes.
+
+        Raises:
+            OutputError: it cannot be written, or something that is no concept bank is there.
+        """
+        return write_file(path, self.to_bytes(), replace=_is_bank(path))
+
+    def to_bytes(self) -> bytes:
+        """Return the file that :meth:`save` writes."""
         tensors = {
             "components": self.components.detach().cpu().contiguous(),
             "scale": self.scale.detach().cpu().contiguous(),
@@ -250,7 +258,7 @@ class ConceptBank:
             "versions": self.versions,
         }
         # One entry, as safetensors does not keep the order of several.
-        return write_file(path, save(tensors, {"concept_bank": json.dumps(about)}))
+        return save(tensors, {"concept_bank": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:
@@ -263,7 +271,7 @@ class ConceptBank:
             with safe_open(path, "pt") as file:
                 text = (file.metadata() or {}).get("concept_bank", "{}")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BankError(f"cannot read the concept bank {str(path)!r}: {error}") from None
         try:
             facts = json.loads(text)
@@ -280,6 +288,17 @@ class ConceptBank:
         if bank.components.dim() != 2 or len(shapes) != 1:
             raise BankError(f"the concept bank {str(path)!r} is damaged: shapes do not fit")
         return bank
+
+
+def _is_bank(path: str | Path) -> bool:
+    """Return whether a regular file says of itself that it is a concept bank."""
+    if not is_regular(path):
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return "concept_bank" in (file.metadata() or {})
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def _versions() -> dict[str, str]:

@@ -189,7 +189,7 @@ def test_a_proxy_is_used_but_not_for_what_is_private(monkeypatch, servers: list)
 @pytest.mark.parametrize("path", ["drip", "silent"])
 def test_no_thread_outlives_its_time(path: str, servers: list) -> None:
     url = f"http://127.0.0.1:{servers[0].server_port}/{path}"
-    with pytest.raises(ImageError, match="timed out after 0.2 s"):
+    with pytest.raises(ImageError, match=r"timed out after 0.2 s"):
         read_image(url, timeout=0.2, allow_private=True)
     deadline = time.monotonic() + 0.3
     while any(thread.name == "dff-download" for thread in threading.enumerate()):
@@ -208,7 +208,7 @@ def test_no_thread_outlives_its_time(path: str, servers: list) -> None:
 )  # fmt: skip
 def test_addresses_that_cannot_be(url: str) -> None:
     started = time.monotonic()
-    with pytest.raises(ImageError, match="cannot (fetch|read)") as got:
+    with pytest.raises(ImageError, match=r"cannot (fetch|read)") as got:
         read_image(url, timeout=5)
     message = str(got.value)
     assert time.monotonic() - started < 1

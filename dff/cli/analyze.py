@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.cli.console import print_json, print_table, progress, say, settings, swatch, working
+from dff.cli.outputs import reserve
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from dff.explain import Explanation
+    from dff.files import Content
+    from dff.images import Picture
 
 __all__ = ["analyze"]
 
@@ -70,6 +75,7 @@ def analyze(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
     ] = Path("dff-out"),
+    allow_private: opt.AllowPrivate = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,36 +94,83 @@ def analyze(
     from dff.bank import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.explain.saving import json_text
-    from dff.files import make_folder, write_file
     from dff.images import read_image
 
     wanted, asked = check_formats(formats), check_evidence(evidence)
-    pictures = [read_image(image) for image in progress(images, "reading")]
+    pictures = [
+        read_image(image, allow_private=allow_private) for image in progress(images, "reading")
+    ]
     kept = ConceptBank.load(bank) if bank else None
-    make_folder(out)
+    groups = _groups(pictures, out, separate)
+    reserve(
+        {folder: _planned(group, wanted, bool(asked), check) for folder, group in groups.items()},
+        [*images, bank, *chosen.files()],
+    )
     with working(f"loading {model}"):
         explainer = chosen.explainer()
-    groups = [[picture] for picture in pictures] if separate else [pictures]
     reports = []
-    for group in progress(groups, "analysing"):
+    for folder, group in progress(list(groups.items()), "analysing"):
         with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
             result = explainer(group, concepts=count, bank=kept)
-            folder = out / group[0].name if separate and len(groups) > 1 else out
             paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
         report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
-        for index, about in enumerate(report["images"]):
-            if asked:
-                about["evidence"] = _evidence(result, index, asked, target, versus)
-            if check:
-                about["check"], plot = _check(result, index, target, folder)
-                paths.append(plot)
-        if asked or check:
-            paths.append(write_file(folder / "evidence.json", json_text(report["images"])))
+        paths += _trust(result, report["images"], folder, asked, check, target, versus)
         reports.append({**report, "paths": [str(p) for p in paths]})
     if json:
         print_json(reports[0] if len(reports) == 1 else reports)
+
+
+def _groups(pictures: list[Picture], out: Path, separate: bool) -> dict[Path, list[Picture]]:
+    """Return the photos that share their concepts, by the folder for their results."""
+    if not separate or len(pictures) == 1:
+        return {out: pictures}
+    from dff.images.names import distinct_names
+
+    names = distinct_names(picture.name for picture in pictures)
+    return {out / name: [picture] for name, picture in zip(names, pictures, strict=True)}
+
+
+def _planned(
+    group: list[Picture], formats: Sequence[str], evidence: bool, check: bool
+) -> list[str]:
+    """Return the names of all files that photos analysed together will become."""
+    from dff.explain.saving import output_names
+    from dff.images.names import distinct_names
+
+    names = distinct_names(picture.name for picture in group)
+    files = output_names(names, formats)
+    files += [f"{name}_check.png" for name in names if check]
+    return [*files, "evidence.json"] if evidence or check else files
+
+
+def _trust(
+    result: Explanation,
+    images: list[dict[str, Any]],
+    folder: Path,
+    evidence: Sequence[str],
+    check: bool,
+    target: str | None,
+    versus: str | None,
+) -> list[Path]:
+    """Add evidence and checks to what is reported of each photo, and write both."""
+    from dff.explain.saving import file_names, json_text, png
+    from dff.manifest import Manifest
+
+    if not evidence and not check:
+        return []
+    files: dict[str, Content] = {}
+    for index, (about, name) in enumerate(zip(images, file_names(result), strict=True)):
+        if evidence:
+            about["evidence"] = _evidence(result, index, evidence, target, versus)
+        if check:
+            about["check"], plot = _check(result, index, target)
+            files[f"{name}_check.png"] = png(plot)
+    files["evidence.json"] = json_text(images)
+    paths = Manifest(folder).write(files)
+    for path in paths:
+        say(str(path))
+    return paths
 
 
 def _evidence(
@@ -141,12 +194,9 @@ def _evidence(
 
 
 def _check(
-    result: Explanation, index: int, target: str | None, folder: Path
-) -> tuple[dict[str, Any], Path]:
-    """Print a photo's check, draw its curves into the folder, and return the figures."""
-    from dff.explain.saving import file_names, png_bytes
-    from dff.files import make_folder, write_file
-
+    result: Explanation, index: int, target: str | None
+) -> tuple[dict[str, Any], Callable[[], Image]]:
+    """Print a photo's check, and return its figures and what draws its curves."""
     with working(f"checking {result.pictures[index].name}"):
         found = result.check(target, index)
     figures = found.as_dict()
@@ -157,22 +207,18 @@ def _check(
     ]
     say(f"{result.pictures[index].name}: faithfulness for {found.target}")
     print_table(["measure", ">value"], rows)
-    name = f"{file_names(result)[index]}_check.png"
-    path = write_file(make_folder(folder) / name, png_bytes(found.plot()))
-    say(str(path))
-    return figures, path
+    return figures, found.plot
 
 
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes, and the paths."""
-    from rich.text import Text
 
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
 
     rows = [
         (
-            Text("■ ", style="#" + bytes(color.tolist()).hex()).append(name, style="default"),
+            swatch("#" + bytes(color.tolist()).hex(), name),
             f"{share:.0%}",
             classes(result.top_classes(k, top_k=top_k)),
         )
