@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from dff.cli.demo import demo
 from dff.cli.inspect import layers, models
 from dff.cli.runs import evaluate, find, name
 from dff.cli.sweep import sweep
-from dff.errors import DFFError, UsageError
+from dff.errors import DFFError, OutputError, UsageError
 
 __all__ = ["app", "main"]
 
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # of the parser of arguments
             fail(UsageError(f"{error.format_message()} ({_help(error)})"), 2)
-        fail(_out_of_memory(error) or error, 1)
+        fail(_known(error), 1)
     if status == INTERRUPTED:
         fail(DFFError("interrupted"), INTERRUPTED)
     leave(int(status or 0))
@@ -96,8 +97,11 @@ def _help(error: Any) -> str:
     return f"see dff {command} --help" if known else "see dff --help"
 
 
-def _out_of_memory(error: Exception) -> DFFError | None:
+def _known(error: Exception) -> Exception:
+    """Put what the machine lacks in plain words; other errors stay as they are."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         return DFFError("there is not enough memory: try a smaller --size, or fewer photos")
-    return None
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError(f"cannot write: {error.strerror}")
+    return error

@@ -73,6 +73,7 @@ def prepare() -> None:
         _write(f"dff: warning: {_one_line(message)}", error=True)
 
     warnings.showwarning = show
+    warnings.filterwarnings("ignore", message="Glyph ")  # a plot's font lacks a letter of a name
 
 
 def finish() -> None:
