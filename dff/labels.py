@@ -18,8 +18,10 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+    except UnicodeDecodeError:
+        raise UsageError(f"cannot read the labels {str(path)!r}: not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read the labels {str(path)!r}: {reason}") from None
     while lines and not lines[-1].strip():
         lines.pop()

@@ -83,8 +83,10 @@ class Manifest:
 
     def owns(self, name: str) -> bool:
         """Return whether the program wrote what a file holds now."""
-        known = self._digests.get(name)
-        return known is not None and self._digest(name) in known
+        digest = self._digest(name)
+        if digest is not None and digest not in self._digests.get(name, ()):
+            self.load()  # another process of this program may have written it meanwhile
+        return digest in self._digests.get(name, ())
 
     def check(self, names: Iterable[str], inputs: Iterable[str | Path] = ()) -> None:
         """Refuse to write `names` before any of them is written.
@@ -187,7 +189,10 @@ class Manifest:
 
     def _files(self) -> list[Path]:
         """The first writer's record, then those of others."""
-        files = [path for path in self.folder.glob(f"{STEM}*.jsonl") if is_regular(path)]
+        try:
+            files = [path for path in self.folder.glob(f"{STEM}*.jsonl") if is_regular(path)]
+        except (OSError, ValueError):  # no folder can have this name, as making it will say
+            return []
         return sorted(files, key=lambda path: (len(path.name), path.name))
 
     def _head(self) -> dict[str, Any]:
@@ -221,7 +226,12 @@ class Manifest:
 
     def _place(self, name: str, temporary: Path, digest: str) -> Path:
         path = self.folder / name
-        put(temporary, path, replace=self.owns(name))
+        try:
+            put(temporary, path, replace=self.owns(name))
+        except OutputError:
+            if not self.owns(name):
+                raise
+            put(temporary, path, replace=True)  # it came meanwhile from this program, too
         self._digests.setdefault(name, []).append(digest)
         return path
 

@@ -62,6 +62,7 @@ def dff(folder, capfd, monkeypatch):
     return run
 
 
+RECORD = ".dff-manifest.jsonl"
 MODEL = ("--model", "net.py:build", "--labels", "labels.txt", "--size", "64")
 
 
@@ -75,7 +76,7 @@ def test_analyze_writes_and_prints(dff, tmp_path):
         "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
         "explanation.json", "arrays.safetensors", "bank.safetensors",
     }  # fmt: skip
-    assert {p.name for p in out.iterdir()} == names
+    assert {p.name for p in out.iterdir()} == {*names, RECORD}
     for name in names:
         assert str(out / name) in printed
     assert "Concept 3" in printed
@@ -100,7 +101,9 @@ def test_quiet_separate_formats_and_bank(dff, tmp_path):
     )
     assert (status, printed, errors) == (0, "", "")
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two photos"}
-    assert {p.name for p in (tmp_path / "one").iterdir()} == {"one_concepts.png", "one_panel.png"}
+    assert {p.name for p in (tmp_path / "one").iterdir()} == {
+        "one_concepts.png", "one_panel.png", RECORD,
+    }  # fmt: skip
     dff(*arguments, "--format", "arrays", "--out", tmp_path / "fit")
     bank = tmp_path / "fit" / "bank.safetensors"
     status, _, _ = dff("analyze", "one.jpg", *MODEL, "--bank", bank, "--out", tmp_path / "again")
@@ -174,11 +177,11 @@ def test_a_full_disk_leaves_nothing_half_written(dff, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "link", full)
     status, _, errors = dff("analyze", "one.jpg", *MODEL, "--out", tmp_path)
     assert status == 1
     assert "No space left on device; free some space" in errors
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

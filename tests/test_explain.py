@@ -251,7 +251,7 @@ def test_a_model_that_refuses_appended_items_gets_a_second_pass(photo):
 def test_saving_writes_everything(photo, tmp_path):
     result = explainer(class_names=list("abcde"))([photo, photo], concepts=2)
     paths = result.save(tmp_path / "out", target="c")
-    assert sorted(p.name for p in paths) == sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert {p.name for p in paths} == {p.name for p in (tmp_path / "out").glob("[!.]*")}
     report = json.loads((tmp_path / "out" / "explanation.json").read_text())
     assert report["images"][0]["files"] == ["image_concepts.png", "image_panel.png"]
     assert report["images"][1]["files"] == ["image-2_concepts.png", "image-2_panel.png"]

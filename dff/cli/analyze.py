@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.cli.console import print_json, print_table, progress, say, settings, swatch, working
+from dff.cli.outputs import reserve
 from dff.errors import UsageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from dff.explain import Explanation
+    from dff.files import Content
+    from dff.images import Picture
 
 __all__ = ["analyze"]
 
@@ -78,6 +83,7 @@ def analyze(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
     ] = Path("dff-out"),
+    allow_private: opt.AllowPrivate = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,39 +102,85 @@ def analyze(
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.explain.saving import file_names, json_text
-    from dff.files import make_folder, write_file
     from dff.images import read_image
 
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     wanted, asked = check_formats(formats), check_evidence(evidence)
-    pictures = [read_image(image) for image in progress(images, "reading")]
+    pictures = [
+        read_image(image, allow_private=allow_private) for image in progress(images, "reading")
+    ]
     kept = ConceptBank.load(bank) if bank else None
-    make_folder(out)
+    groups = _groups(pictures, out, separate)
+    reserve(
+        {folder: _planned(group, wanted, bool(asked), check) for folder, group in groups.items()},
+        [*images, bank, *chosen.files()],
+    )
     with working(f"loading {model}"):
         explainer = chosen.explainer(factorizer=factorizer)
-    groups = [[picture] for picture in pictures] if separate else [pictures]
     reports = []
-    for group in progress(groups, "analysing"):
+    for folder, group in progress(list(groups.items()), "analysing"):
         with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
             result = explainer(group, concepts=count, bank=kept)
-            folder = out / group[0].name if separate and len(groups) > 1 else out
             paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
         report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
-        names = file_names(result.photos)
-        for photo, name, about in zip(result, names, report["images"], strict=True):
-            if asked:
-                about["evidence"] = _evidence(photo, asked, target, versus)
-            if check:
-                about["check"], plot = _check(photo, target, folder / f"{name}_check.png")
-                paths.append(plot)
-        if asked or check:
-            paths.append(write_file(folder / "evidence.json", json_text(report["images"])))
+        paths += _trust(result, report["images"], folder, asked, check, target, versus)
         reports.append({**report, "paths": [str(p) for p in paths]})
     if json:
         print_json(reports[0] if len(reports) == 1 else reports)
+
+
+def _groups(pictures: list[Picture], out: Path, separate: bool) -> dict[Path, list[Picture]]:
+    """Return the photos that share their concepts, by the folder for their results."""
+    if not separate or len(pictures) == 1:
+        return {out: pictures}
+    from dff.images.names import distinct_names
+
+    names = distinct_names(picture.name for picture in pictures)
+    return {out / name: [picture] for name, picture in zip(names, pictures, strict=True)}
+
+
+def _planned(
+    group: list[Picture], formats: Sequence[str], evidence: bool, check: bool
+) -> list[str]:
+    """Return the names of all files that photos analysed together will become."""
+    from dff.explain.saving import output_names
+    from dff.images.names import distinct_names
+
+    names = distinct_names(picture.name for picture in group)
+    files = output_names(names, formats)
+    files += [f"{name}_check.png" for name in names if check]
+    return [*files, "evidence.json"] if evidence or check else files
+
+
+def _trust(
+    result: Explanation,
+    images: list[dict[str, Any]],
+    folder: Path,
+    evidence: Sequence[str],
+    check: bool,
+    target: str | None,
+    versus: str | None,
+) -> list[Path]:
+    """Add evidence and checks to what is reported of each photo, and write both."""
+    from dff.explain.saving import file_names, json_text, png
+    from dff.manifest import Manifest
+
+    if not evidence and not check:
+        return []
+    files: dict[str, Content] = {}
+    for photo, name, about in zip(result, file_names(result.photos), images, strict=True):
+        if evidence:
+            about["evidence"] = _evidence(photo, evidence, target, versus)
+        if check:
+            about["check"], plot = _check(photo, target)
+            files[f"{name}_check.png"] = png(plot)
+    files["evidence.json"] = json_text(images)
+    paths = Manifest(folder).write(files)
+    for path in paths:
+        say(str(path))
+    return paths
 
 
 def _evidence(
@@ -153,11 +205,8 @@ def _evidence(
     return columns
 
 
-def _check(photo: Explanation, target: str | None, path: Path) -> tuple[dict[str, Any], Path]:
-    """Print a photo's check, draw its curves to a file, and return the figures and the file."""
-    from dff.explain.saving import png_bytes
-    from dff.files import make_folder, write_file
-
+def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Callable[[], Image]]:
+    """Print a photo's check, and return its figures and what draws its curves."""
     shown = photo.photos[0].picture.name
     with working(f"checking {shown}"):
         measured = photo.check(target)
@@ -169,22 +218,18 @@ def _check(photo: Explanation, target: str | None, path: Path) -> tuple[dict[str
     ]
     say(f"{shown}: faithfulness for {measured.target}")
     print_table(["measure", ">value"], rows)
-    make_folder(path.parent)
-    write_file(path, png_bytes(measured.plot()))
-    say(str(path))
-    return figures, path
+    return figures, measured.plot
 
 
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes, and the paths."""
-    from rich.text import Text
 
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
 
     rows = [
         (
-            Text("■ ", style="#" + bytes(color.tolist()).hex()).append(name, style="default"),
+            swatch("#" + bytes(color.tolist()).hex(), name),
             f"{share:.0%}",
             classes(result.top_classes(k, top_k=top_k)),
         )

@@ -6,22 +6,25 @@ at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dff.cli.analyze import analyze
 from dff.cli.colocalize import colocalize
-from dff.cli.console import fail, settings
+from dff.cli.console import fail, finish, leave, prepare, settings
 from dff.cli.demo import demo
 from dff.cli.inspect import layers, models
 from dff.cli.runs import evaluate, find, name
 from dff.cli.sweep import sweep
-from dff.errors import DFFError
+from dff.errors import DFFError, OutputError, UsageError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="dff",
@@ -54,21 +57,51 @@ def _root(
     settings.debug, settings.quiet = debug, False
 
 
+def _check_directory() -> None:
+    """Refuse to work where nothing can be found; numerical libraries would abort there."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UsageError("the working directory is gone: change to one that exists") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:  # may stand anywhere
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        app(words, standalone_mode=True)
+        prepare()
+        _check_directory()
+        status = app(words or ["--help"], standalone_mode=False)
+        finish()
     except DFFError as error:
         fail(error, error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`dff models | head`): no complaint at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        status = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone (`dff models | head`)
+        leave(1)
     except Exception as error:
-        fail(error, 1)
+        if hasattr(error, "format_message"):  # of the parser of arguments
+            fail(UsageError(f"{error.format_message()} ({_help(error)})"), 2)
+        fail(_known(error), 1)
+    if status == INTERRUPTED:
+        fail(DFFError("interrupted"), INTERRUPTED)
+    leave(int(status or 0))
+
+
+def _help(error: Any) -> str:
+    """Say where the options of the command are explained that was used wrongly."""
+    command = getattr(getattr(error, "ctx", None), "info_name", None)
+    known = command in (getattr(one.callback, "__name__", "") for one in app.registered_commands)
+    return f"see dff {command} --help" if known else "see dff --help"
+
+
+def _known(error: Exception) -> Exception:
+    """Put what the machine lacks in plain words; other errors stay as they are."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return DFFError("there is not enough memory: try a smaller --size, or fewer photos")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError(f"cannot write: {error.strerror}")
+    return error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, say, settings, working
+from dff.cli.console import print_json, print_table, say, settings, swatch, working
 
 if TYPE_CHECKING:
     from dff.colocalization import Run
@@ -172,8 +172,6 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _report(run: Run) -> None:
     """Print what was found."""
-    from rich.text import Text
-
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
     say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
@@ -181,7 +179,7 @@ def _report(run: Run) -> None:
         ["concept", ">share", ">in images", "classes at full presence"],
         [
             (
-                Text("■ ", style=row["color"]).append(row["name"], style="default"),
+                swatch(row["color"], row["name"]),
                 f"{row['share']:.1%}",
                 f"{row['prevalence']:.0%}",
                 ", ".join(c.split(",")[0] for c in (row["top_classes"] or "").split("; ")),

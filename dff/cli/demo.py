@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json as jsons
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, say, settings, working
+from dff.cli.outputs import reserve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,7 @@ __all__ = ["demo"]
 
 SIZE = 256
 FIRST_SEED = 3_000_000  # the embedded model was trained on seeds below 1,000,000
+FILES = ("1_creature.png", "2_scene.png", "3_shared_concepts.png", "demo.json")
 FAMILY, COUNT, CONCEPTS = "griffin", 24, 7
 
 
@@ -65,10 +66,11 @@ def run_demo(out: Path) -> dict[str, Any]:
 
     from dff.demo import creatures
     from dff.explain import Explainer
-    from dff.files import make_folder, write_file
+    from dff.explain.saving import json_text, png
     from dff.images import Picture
+    from dff.manifest import Manifest
 
-    folder = make_folder(out)
+    reserve({out: FILES}, [])
     explainer = Explainer("demo")
     single = creatures.render(FIRST_SEED + 5, size=SIZE, species="dragon")
     scene = creatures.render(FIRST_SEED + 8, size=512, species=["lion", "zebra", "eagle"], count=3)
@@ -77,19 +79,18 @@ def run_demo(out: Path) -> dict[str, Any]:
     ]
     results: dict[str, Any] = {}
     pictures: dict[str, Image] = {}
-    for number, (name, shown) in enumerate((("creature", single), ("scene", scene)), 1):
+    for file, name, shown in zip(FILES, ("creature", "scene"), (single, scene), strict=False):
         explained = explainer(Picture(shown.image, name), concepts=6)
-        pictures[f"{number}_{name}.png"] = explained.panel(target=shown.species)
+        pictures[file] = explained.panel(target=shown.species)
         results[name] = _summary(explained, shown)
     shared = explainer([animal.image for animal in family], concepts=CONCEPTS)
     masks = np.stack([photo.masks() for photo in shared])
     agreement = _agreement(masks, family)
-    pictures["3_shared_concepts.png"] = _sheet(shared, masks, agreement)
+    pictures[FILES[2]] = _sheet(shared, masks, agreement)
     results["parts"] = _against_grad_cam(shared, family, agreement)
-    paths = [write_file(folder / name, _png(image)) for name, image in pictures.items()]
-    report = folder / "demo.json"
-    results["paths"] = [str(path) for path in (*paths, report)]
-    write_file(report, jsons.dumps(results, indent=2) + "\n")
+    results["paths"] = [str(out / name) for name in FILES]
+    drawn = {name: png(partial(pictures.__getitem__, name)) for name in pictures}
+    Manifest(out).write({**drawn, FILES[-1]: json_text(results)})
     return results
 
 
@@ -173,9 +174,3 @@ def _sheet(shared: Explanation, masks: np.ndarray, agreement: PartAgreement) -> 
         title = entry.title + (f": {part[0]}" if part else "")
         rows.append((dataclasses.replace(entry, title=title), tiles))
     return contact_sheet(rows)
-
-
-def _png(image: Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

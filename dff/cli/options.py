@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelOptions", "numbers", "parse_concepts"]
 
-_MODEL, _OUTPUT = "Model", "Output"
+_INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 
 Model = Annotated[
     str,
@@ -71,6 +71,14 @@ Device = Annotated[
     str | None,
     typer.Option(help="Where it runs, such as cuda or cuda:1.", rich_help_panel=_MODEL),
 ]
+AllowPrivate = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private",
+        help="Read URLs of this machine and of private networks, too.",
+        rich_help_panel=_INPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON for machines.", rich_help_panel=_OUTPUT)
 ]
@@ -95,6 +103,10 @@ class ModelOptions:
     size: int | None = None
     layer: str | None = None
     device: str | None = None
+
+    def files(self) -> list[str | None]:
+        """Return the paths that building the model may read, and words that are no paths."""
+        return [self.weights, self.labels, self.model.rpartition(":")[0]]
 
     def load(self, *, weights: str = "default") -> LoadedModel:
         """Build the model; `weights` is what is meant where the user names none."""

@@ -9,6 +9,7 @@ import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.cli.outputs import reserve
 
 __all__ = ["sweep"]
 
@@ -35,6 +36,7 @@ def sweep(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
     ] = Path("dff-out"),
+    allow_private: opt.AllowPrivate = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -44,11 +46,15 @@ def sweep(
     if isinstance(counts, int):
         counts = range(counts, counts + 1)
     chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
-    from dff.files import make_folder
+    from dff.explain.sweep import output_names
     from dff.images import read_image
+    from dff.images.names import distinct_names
 
-    pictures = [read_image(image) for image in progress(images, "reading")]
-    make_folder(out)
+    pictures = [
+        read_image(image, allow_private=allow_private) for image in progress(images, "reading")
+    ]
+    names = distinct_names(picture.name for picture in pictures)
+    reserve({out: output_names(names)}, [*images, *chosen.files()])
     with working(f"loading {model}"):
         explainer = chosen.explainer()
     with working("sweeping"):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dff.concepts.solver import encode
 from dff.errors import BankError, UsageError
-from dff.files import write_file
+from dff.files import is_regular, write_file
 from dff.rendering import colors
 
 __all__ = ["ConceptBank", "Nearest", "full_presence"]
@@ -237,11 +237,15 @@ class ConceptBank:
                 )
 
     def save(self, path: str | Path) -> Path:
-        """Write the bank as safetensors, whole or not at all; equal banks are equal bytes."""
-        return write_file(path, self.to_bytes())
+        """Write the bank as safetensors, whole or not at all; equal banks are equal bytes.
+
+        Raises:
+            OutputError: it cannot be written, or something that is no concept bank is there.
+        """
+        return write_file(path, self.to_bytes(), replace=_is_bank(path))
 
     def to_bytes(self) -> bytes:
-        """Return the bank as the content of a safetensors file."""
+        """Return the file that :meth:`save` writes."""
         tensors = {
             "components": self.components.detach().cpu().contiguous(),
             "scale": self.scale.detach().cpu().contiguous(),
@@ -273,7 +277,7 @@ class ConceptBank:
             with safe_open(path, "pt") as file:
                 text = (file.metadata() or {}).get("concept_bank", "{}")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BankError(f"cannot read the concept bank {str(path)!r}: {error}") from None
         try:
             facts = json.loads(text)
@@ -290,6 +294,17 @@ class ConceptBank:
         if bank.components.dim() != 2 or len(shapes) != 1:
             raise BankError(f"the concept bank {str(path)!r} is damaged: shapes do not fit")
         return bank
+
+
+def _is_bank(path: str | Path) -> bool:
+    """Return whether a regular file says of itself that it is a concept bank."""
+    if not is_regular(path):
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return "concept_bank" in (file.metadata() or {})
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def _versions() -> dict[str, str]:

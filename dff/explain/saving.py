@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from PIL import Image
@@ -17,7 +18,9 @@ from safetensors.torch import save as to_safetensors
 from dff.errors import UsageError
 from dff.explain.drawing import draw_overlay, draw_panel
 from dff.explain.photo import Photo, Target
-from dff.files import make_folder, write_file
+from dff.files import Content
+from dff.images.names import distinct_names
+from dff.manifest import Manifest
 
 __all__ = [
     "FORMATS",
@@ -25,7 +28,8 @@ __all__ = [
     "check_formats",
     "file_names",
     "json_text",
-    "png_bytes",
+    "output_names",
+    "png",
     "save",
 ]
 
@@ -56,7 +60,8 @@ def save(
 
     Args:
         photos: what to write: the photos of one explanation.
-        folder: made if it is missing.
+        folder: made if it is missing. What :meth:`save` itself wrote there is replaced, and
+            nothing else (:class:`dff.manifest.Manifest`).
         top_k: classes a concept in legends and JSON.
         target: class of Grad-CAM in the panels; None is each photo's likeliest.
         formats: "png": for each photo NAME ``NAME_concepts.png`` and ``NAME_panel.png``; "json":
@@ -65,26 +70,37 @@ def save(
             all of them.
 
     Raises:
-        OutputError: the folder cannot be made or written to, or the disk is full.
+        OutputError: the folder cannot be made or written to, the disk is full, or a file of
+            another's is in the way: nothing is written then.
         UsageError: no such format or class.
     """
     wanted = check_formats(formats)
     photos[0].target(target)  # before anything is written
-    out = make_folder(folder)
-    paths = []
+    names, manifest = file_names(photos), Manifest(folder)
+    manifest.check(output_names(names, wanted))
+    files: dict[str, Content] = {}
     if "png" in wanted:
-        for photo, name in zip(photos, file_names(photos), strict=True):
-            concepts = draw_overlay(photo, top_k=top_k)
-            paths.append(write_file(out / f"{name}_concepts.png", png_bytes(concepts)))
-            panel = draw_panel(photo, top_k=top_k, target=target)
-            paths.append(write_file(out / f"{name}_panel.png", png_bytes(panel)))
+        for photo, name in zip(photos, names, strict=True):
+            files[f"{name}_concepts.png"] = png(partial(draw_overlay, photo, top_k=top_k))
+            files[f"{name}_panel.png"] = png(partial(draw_panel, photo, top_k=top_k, target=target))
     if "json" in wanted:
-        text = json_text(as_dict(photos, top_k=top_k))
-        paths.append(write_file(out / "explanation.json", text))
+        files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
     if "arrays" in wanted:
-        paths.append(write_file(out / "arrays.safetensors", to_safetensors(_arrays(photos))))
-        paths.append(photos[0].bank.save(out / "bank.safetensors"))
-    return paths
+        files["arrays.safetensors"] = to_safetensors(_arrays(photos))
+        files["bank.safetensors"] = photos[0].bank.to_bytes()
+    return manifest.write(files)
+
+
+def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
+    """Return the names of all files that :func:`save` writes for photos of these names."""
+    files = []
+    if "png" in formats:
+        files += [f"{name}_{what}.png" for name in names for what in ("concepts", "panel")]
+    if "json" in formats:
+        files.append("explanation.json")
+    if "arrays" in formats:
+        files += ["arrays.safetensors", "bank.safetensors"]
+    return files
 
 
 def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
@@ -146,17 +162,8 @@ def _image(photo: Photo, name: str) -> dict[str, Any]:
 
 
 def file_names(photos: Sequence[Photo]) -> list[str]:
-    """Return a file name for each photo, safe on every system, and none of them twice."""
-    names: list[str] = []
-    for photo in photos:
-        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in photo.picture.name)
-        stem = plain.strip(". ").encode()[:180].decode(errors="ignore") or "image"
-        name, count = stem, 1
-        while name in names:
-            count += 1
-            name = f"{stem}-{count}"
-        names.append(name)
-    return names
+    """Return a file name for each photo (:func:`dff.images.names.distinct_names`)."""
+    return distinct_names(photo.picture.name for photo in photos)
 
 
 def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:
@@ -173,12 +180,18 @@ def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON, as it is written to files."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """Return a value as JSON, as it is written to files and printed.
+
+    Half characters (lone surrogates, of file names that are not UTF-8) stand as escapes.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """Return a picture as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
+def png(draw: Callable[[], Image.Image]) -> Callable[[IO[bytes]], None]:
+    """Return what writes a picture as a PNG file, and draws it only then."""
+
+    def write(file: IO[bytes]) -> None:
+        draw().save(file, "PNG", compress_level=4)
+
+    return write

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from PIL import Image
 from dff.concepts import Branch, ConceptBank, Selection
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
-from dff.explain.saving import file_names, json_text, png_bytes
-from dff.files import make_folder, write_file
+from dff.explain.saving import file_names, json_text, png
+from dff.files import Content
+from dff.manifest import Manifest
 from dff.rendering import TreeNode, concept_tree, curves, panel
 
-__all__ = ["Sweep"]
+__all__ = ["Sweep", "output_names"]
 
 THUMBNAIL, PALE, ACROSS = 96, 240, 4
 
@@ -113,14 +115,25 @@ class Sweep:
         }
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree."""
-        out = make_folder(folder)
-        paths = [write_file(out / "sweep.png", png_bytes(self.curve()))]
-        for i, name in enumerate(file_names(self.chosen.photos)):
-            paths.append(write_file(out / f"{name}_sweep.png", png_bytes(self.overlays(i))))
-            paths.append(write_file(out / f"{name}_tree.png", png_bytes(self.tree(i))))
-        paths.append(write_file(out / "sweep.json", json_text(self.as_dict())))
-        return paths
+        """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree.
+
+        Raises:
+            OutputError: as of :func:`dff.explain.saving.save`.
+        """
+        names, manifest = file_names(self.chosen.photos), Manifest(folder)
+        manifest.check(output_names(names))
+        files: dict[str, Content] = {"sweep.png": png(self.curve)}
+        for i, name in enumerate(names):
+            files[f"{name}_sweep.png"] = png(partial(self.overlays, i))
+            files[f"{name}_tree.png"] = png(partial(self.tree, i))
+        files["sweep.json"] = json_text(self.as_dict())
+        return manifest.write(files)
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """Return the names of all files that a sweep over photos of these names writes."""
+    drawn = [f"{name}_{what}.png" for name in names for what in ("sweep", "tree")]
+    return ["sweep.png", *drawn, "sweep.json"]
 
 
 def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:

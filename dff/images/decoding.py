@@ -24,7 +24,33 @@ LOOKALIKES = (
     ((b"%pdf",), "it is a PDF; convert a page to PNG first"),
 )
 
-_opening = threading.Lock()
+
+class _Quiet:
+    """Keep Pillow's warnings of damage back: what matters of them is an error, or does not show.
+
+    Filters of warnings belong to the whole process, so that threads share one change of them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.depth = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.depth += 1
+            if self.depth == 1:
+                self.kept = warnings.catch_warnings()
+                self.kept.__enter__()
+                # Of large images too: Pillow warns below and refuses above a limit of its own.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0:
+                self.kept.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
 
 
 def decode(file: BinaryIO, what: str, *, max_pixels: int) -> np.ndarray:
@@ -43,9 +69,7 @@ def decode(file: BinaryIO, what: str, *, max_pixels: int) -> np.ndarray:
         raise ImageError(f"cannot read {what}: it is empty (0 bytes)")
     file.seek(0)
     try:
-        with _opening, warnings.catch_warnings():
-            # Pillow warns below and refuses above a limit of its own; ours comes just after.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _quiet:
             image = Image.open(file)
     except Image.DecompressionBombError:
         raise _too_large(what, 2 * (Image.MAX_IMAGE_PIXELS or 0), max_pixels) from None
@@ -64,14 +88,23 @@ def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray
     """
     _check_size(what, image.height, image.width, max_pixels)
     try:
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        return _to_rgb(image)
+        with _quiet:
+            image.load()
+            return _to_rgb(_upright(image))
     except ImageError as error:
         raise ImageError(f"cannot read {what}: {error}") from None
     except Exception as error:  # decoders raise whatever their parsers run into
         raise _broken(what, error) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; where EXIF itself is damaged, the image is as it lies."""
+    try:
+        if image.getexif().get(ORIENTATION, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except Exception:  # its parser raises whatever it runs into
+        return image
 
 
 def from_array(array: np.ndarray, *, max_pixels: int) -> np.ndarray:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from dff.errors import ImageError, UsageError
+from dff.images.addresses import shown
 
 if TYPE_CHECKING:
     import requests
+
+    from dff.images.connections import Guard
 
 __all__ = ["download"]
 
@@ -25,77 +27,140 @@ HEADERS = {
 }
 
 
-def download(url: str, *, timeout: float, max_bytes: int) -> bytes:
+def download(url: str, *, timeout: float, max_bytes: int, allow_private: bool = False) -> bytes:
     """Return what lies at an http(s) address.
+
+    A user name and password in the address go to its own host and port only, never on to where
+    it redirects; ``.netrc`` is not read, and no cookies are kept.
 
     Args:
         url: the address.
         timeout: seconds for all of it together: name look-up, redirects, headers and content.
         max_bytes: more than this is refused, as soon as it is announced or has come.
+        allow_private: fetch from this machine and private networks, too.
 
     Raises:
-        ImageError: no answer in time, an HTTP error, too many redirects, or too many bytes.
+        ImageError: no valid or no public address, no answer in time, an HTTP error, too many
+            redirects, or too many bytes.
         UsageError: a limit is not positive.
     """
     if not timeout > 0 or not max_bytes > 0:
         raise UsageError(
             f"timeout and max_bytes must be positive, not {timeout!r} and {max_bytes!r}"
         )
+    _origin(url)
+    from dff.images.connections import Guard
+
     # A server can send a byte a second for ever without any single read timing out, and name
     # look-up has no time limit at all, so a thread works and this one waits for the time given.
     answer: queue.SimpleQueue[bytes | ImageError] = queue.SimpleQueue()
-    responses: list[requests.Response] = []
+    guard = Guard(allow_private=allow_private, timeout=timeout)
 
     def work() -> None:
-        answer.put(_attempt(url, timeout, max_bytes, responses))
+        answer.put(_attempt(url, timeout, max_bytes, guard))
 
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=work, name="dff-download", daemon=True).start()
     try:
         result = answer.get(timeout=timeout)
     except queue.Empty:
-        _abandon(responses)
         raise _late(url, timeout) from None
+    finally:
+        guard.end()  # also wakes the thread where it still waits
     if isinstance(result, ImageError):
         raise result
     return result
 
 
-def _abandon(responses: list[requests.Response]) -> None:
-    """Wake the thread that still reads, where urllib3 can (2.3 on), so that it ends."""
-    for response in responses:
-        shutdown = getattr(response.raw, "shutdown", None)
-        if shutdown is not None:
-            with contextlib.suppress(Exception):  # it may have ended by itself meanwhile
-                shutdown()
+def _origin(url: str) -> tuple[str, str, int]:
+    """Return the scheme, host and port of an address; user names and passwords are for these.
+
+    Raises:
+        ImageError: it is no valid http(s) address.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        valid = parts.scheme in ("http", "https") and url.isprintable()
+    except ValueError:
+        valid = False
+    if not valid or not parts.hostname:
+        raise ImageError(f"cannot fetch {shown(url)}: it is no valid http(s) address")
+    return parts.scheme, parts.hostname, port
 
 
-def _attempt(
-    url: str, timeout: float, max_bytes: int, responses: list[requests.Response]
-) -> bytes | ImageError:
+def _attempt(url: str, timeout: float, max_bytes: int, guard: Guard) -> bytes | ImageError:
     """Fetch `url`, and return an error in place of raising it, to hand it between threads."""
     import requests
 
     try:
-        with requests.Session() as session:
-            session.max_redirects = MAX_REDIRECTS
-            with session.get(url, headers=HEADERS, stream=True, timeout=timeout) as response:
-                responses.append(response)
-                if not response.ok:
-                    status = f"{response.status_code} {response.reason or ''}".strip()
-                    return ImageError(f"cannot fetch {_shown(url)}: the server answered {status}")
-                return _content(response, max_bytes)
+        return _fetch(url, timeout, max_bytes, guard)
     except ImageError as error:
         return error
-    except requests.TooManyRedirects:
-        return ImageError(
-            f"cannot fetch {_shown(url)}: it redirects more than {MAX_REDIRECTS} times"
-        )
     except requests.Timeout:
         return _late(url, timeout)
     except requests.ConnectionError as error:
-        return ImageError(f"cannot fetch {_shown(url)}: no connection ({_root(error)})")
+        return ImageError(f"cannot fetch {shown(url)}: no connection ({_root(error)})")
     except Exception as error:  # nothing may be lost in the thread
-        return ImageError(f"cannot fetch {_shown(url)}: {_root(error)}")
+        return ImageError(f"cannot fetch {shown(url)}: {_root(error)}")
+
+
+def _fetch(url: str, timeout: float, max_bytes: int, guard: Guard) -> bytes:
+    """Follow an address to its content."""
+    from requests.utils import get_auth_from_url
+
+    login, home, place = get_auth_from_url(url), _origin(url), url
+    for _ in range(MAX_REDIRECTS + 1):
+        here, parts = _origin(place), urlsplit(place)
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        allowed = login if any(login) and here == home else _no_login
+        with _session(guard) as session:
+            _check_proxied(bare, guard)
+            with session.get(
+                bare, headers=HEADERS, stream=True, timeout=timeout, auth=allowed,
+                allow_redirects=False,
+            ) as response:  # fmt: skip
+                if response.is_redirect:
+                    place = urljoin(bare, response.headers["location"])
+                    continue
+                if not response.ok:
+                    status = f"{response.status_code} {_line(response.reason or '')}".strip()
+                    raise ImageError(f"cannot fetch {shown(url)}: the server answered {status}")
+                return _content(response, max_bytes)
+    raise ImageError(f"cannot fetch {shown(url)}: it redirects more than {MAX_REDIRECTS} times")
+
+
+def _session(guard: Guard) -> requests.Session:
+    """Return a session of a single request, without cookies."""
+    import requests
+
+    from dff.images.connections import GuardedAdapter
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, GuardedAdapter(guard))
+    return session
+
+
+def _no_login(request: Any) -> Any:
+    """Leave a request as it is: given as its login, it keeps .netrc out."""
+    return request
+
+
+def _check_proxied(url: str, guard: Guard) -> None:
+    """Refuse what is no public address before a proxy is asked for it.
+
+    A proxy of the environment resolves names itself, so that what it connects to is up to it;
+    what is known here to be private is not asked for.
+    """
+    from requests.utils import get_environ_proxies, select_proxy
+
+    if select_proxy(url, get_environ_proxies(url)) is None:
+        return
+    _, host, port = _origin(url)
+    try:
+        guard.resolve(host, port)
+    except OSError:  # only the proxy knows the name
+        return
 
 
 def _content(response: requests.Response, max_bytes: int) -> bytes:
@@ -109,7 +174,7 @@ def _content(response: requests.Response, max_bytes: int) -> bytes:
             raise _too_many(response.url, max_bytes)
     if announced.isdigit() and len(received) < int(announced):
         raise ImageError(
-            f"cannot fetch {_shown(response.url)}: the connection ended after "
+            f"cannot fetch {shown(response.url)}: the connection ended after "
             f"{len(received)} of {announced} bytes; try again"
         )
     return bytes(received)
@@ -117,22 +182,16 @@ def _content(response: requests.Response, max_bytes: int) -> bytes:
 
 def _too_many(url: str, max_bytes: int) -> ImageError:
     return ImageError(
-        f"cannot fetch {_shown(url)}: it is over the limit of {max_bytes / 1e6:g} MB; "
+        f"cannot fetch {shown(url)}: it is over the limit of {max_bytes / 1e6:g} MB; "
         "download it yourself, or raise the limit"
     )
 
 
 def _late(url: str, timeout: float) -> ImageError:
     return ImageError(
-        f"cannot fetch {_shown(url)}: timed out after {timeout:g} s; try again, "
+        f"cannot fetch {shown(url)}: timed out after {timeout:g} s; try again, "
         "download it yourself, or raise the timeout"
     )
-
-
-def _shown(url: str) -> str:
-    """Return the address without the user name and password that it may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _root(error: BaseException) -> str:
@@ -141,4 +200,9 @@ def _root(error: BaseException) -> str:
     while (cause := seen.__cause__ or seen.__context__) is not None:
         seen = cause
     reason = getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
-    return " ".join(reason.split())[:200]
+    return _line(reason)
+
+
+def _line(text: str) -> str:
+    """Return what a server or a library said as one short line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]

@@ -26,6 +26,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 # (a multiple of 32, or one more) still suits it on the long side.
 STEP = 32
 MAX_ELONGATION = 4
+LARGEST = 10_000  # a square of it has as many pixels as a photo may have
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
@@ -34,7 +35,7 @@ class Preprocessing:
     """How photos become the input of a model: resized whole, scaled, normalised.
 
     Attributes:
-        size: short side of the input, in pixels.
+        size: short side of the input, in pixels, at most 10,000.
         mean: per channel (R, G, B), of levels in [0, 1]; one number stands for all three.
         std: likewise, positive.
         fixed: the model takes nothing but ``size`` x ``size``: photos are squashed to a square.
@@ -59,6 +60,8 @@ class Preprocessing:
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise UsageError(f"size is a positive whole number of pixels, not {size!r}")
+        if size > LARGEST:
+            raise UsageError(f"size is at most {LARGEST} pixels, not {size}")
         if interpolation not in INTERPOLATIONS:
             raise UsageError(f"interpolation is one of {INTERPOLATIONS}, not {interpolation!r}")
         spread = _triple("std", std)

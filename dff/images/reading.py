@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dff.errors import ImageError, UsageError, closest
+from dff.images.addresses import shown
 from dff.images.decoding import decode, from_array, from_pillow
 from dff.images.download import download
 from dff.images.picture import Picture
@@ -33,6 +34,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     timeout: float = TIMEOUT,
     max_bytes: int = MAX_BYTES,
+    allow_private: bool = False,
 ) -> Picture:
     """Read one image, whatever it is stored in.
 
@@ -47,6 +49,8 @@ def read_image(
         max_pixels: refuse larger images, before they are decompressed.
         timeout: seconds that a download may take altogether.
         max_bytes: refuse larger downloads.
+        allow_private: read URLs of this machine and of private networks, too. They are refused
+            otherwise, so that an address from a stranger reaches no service behind a firewall.
 
     Raises:
         ImageError: the image cannot be found, fetched or decoded, is truncated, is smaller than
@@ -62,12 +66,13 @@ def read_image(
         return Picture(from_pillow(source, "the Pillow image", max_pixels=max_pixels), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Picture(decode(io.BytesIO(source), "the bytes given", max_pixels=max_pixels))
-    if isinstance(source, str) and (scheme := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", source)):
+    if isinstance(source, str) and (scheme := re.match(r"\s*([a-zA-Z][a-zA-Z0-9+.-]+)://", source)):
+        url = source.strip()
         if scheme[1].lower() not in ("http", "https"):
-            raise ImageError(f"cannot read {source}: of URLs only http and https are read")
-        data = download(source, timeout=timeout, max_bytes=max_bytes)
-        pixels = decode(io.BytesIO(data), source, max_pixels=max_pixels)
-        return Picture(pixels, _stem(unquote(urlsplit(source).path)))
+            raise ImageError(f"cannot read {shown(url)}: of URLs only http and https are read")
+        data = download(url, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private)
+        pixels = decode(io.BytesIO(data), shown(url), max_pixels=max_pixels)
+        return Picture(pixels, _stem(unquote(urlsplit(url).path)))
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return Picture(_read_file(path, max_pixels), _stem(path.name))

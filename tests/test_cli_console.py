@@ -1,0 +1,237 @@
+"""What reaches the terminal: plain text, in any encoding, also where there is no room for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dff.cli import main
+from dff.cli.console import clean
+from dff.concepts import ConceptBank
+from tests.test_cli import FACTORY
+from tests.test_cli_outputs import ROOT, photo
+
+EVIL = [
+    "[/]",
+    "[red]x",
+    "\x1b[31mred\x07",
+    "c1\x9b2J",
+    "\u202eesrever",
+    "line\u2028break",
+    "tab\tx",
+]
+FORBIDDEN = [*map(chr, range(9)), *map(chr, range(11, 32)), *map(chr, range(127, 160)), "\u202e"]
+
+STEERING = (
+    FACTORY
+    + """
+def loud():
+    import sys, warnings, time
+    warnings.warn("a layer is\\nodd \\x1b[31m")
+    return build()
+
+def interrupted():
+    net = build()
+    net[0].register_forward_hook(sleep)
+    return net
+
+def sleep(*_):
+    import time
+    print("running", flush=True)
+    time.sleep(60)
+"""
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(STEERING)
+    (tmp_path / "labels.txt").write_text("\n".join(EVIL[:4]), newline="\n")
+    (tmp_path / "bidi.txt").write_text("a\nb\nc\n\u202eesrever", encoding="utf-8")
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "\u202egnp.[\x1b].png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+MODEL = ("--model", "net.py:build", "--size", "32", "-k", "2")
+
+
+def dff(here: Path, *words: str, shell: str = "", **env: str) -> subprocess.CompletedProcess:
+    command: object = [sys.executable, "-m", "dff", *words]
+    if shell:
+        command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]  # type: ignore[misc]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(command, cwd=here, env=env, capture_output=True, timeout=60)
+
+
+def plain(*texts: bytes) -> bool:
+    return not any(letter in text.decode() for text in texts for letter in FORBIDDEN)
+
+
+def test_clean():
+    assert clean("a\x1b[31m\x9b\u202e\ud800\n") == "a\\x1b[31m\\x9b\\u202e\\ud800\\n"
+    assert clean("ü ■ 日本 👩‍🔬") == "ü ■ 日本 👩‍🔬"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16", "utf-8"])
+def test_any_encoding_will_do(here, encoding):
+    done = dff(here, "analyze", "a.png", *MODEL, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "Concept 1" in done.stdout.decode(encoding)
+    done = dff(here, "analyze", "ä.png", *MODEL, PYTHONIOENCODING=encoding)
+    assert done.returncode == 1
+    assert "there is no image" in done.stderr.decode(encoding)
+    photo(here / "ä.png")
+    done = dff(here, "analyze", "ä.png", *MODEL, "--json", PYTHONIOENCODING=encoding)
+    assert json.loads(done.stdout.decode(encoding))["images"][0]["image"] == "ä"
+
+
+@pytest.mark.parametrize("labels", ["labels.txt", "bidi.txt"])
+def test_names_do_not_steer_the_terminal(here, labels, capfd):
+    photos = [path.name for path in here.glob("*.png")]
+    words = ("analyze", *photos, *MODEL, "--labels", labels, "--check", "--evidence", "blur")
+    for more in ((), ("--json",), ("--separate", "--target", "3")):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *more])
+        out, err = capfd.readouterr()
+        assert (ended.value.code, err) == (0, "")
+        assert plain(out.encode())
+    assert ("\\x9b" if labels == "labels.txt" else "\\u202e") in out
+
+
+def test_names_of_concepts_do_neither(here, capfd):
+    with pytest.raises(SystemExit):
+        main(["analyze", "a.png", *MODEL])
+    bank = ConceptBank.load("dff-out/bank.safetensors").renamed({0: "[/]\x1b", 1: "\u202e"})
+    bank.save("bank")
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["analyze", "a.png", *MODEL, "--bank", "bank"])
+    out, err = capfd.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert "[/]\\x1b" in out
+    assert plain(out.encode())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("\x1b[31m",), ("analyze", "--\x1b[31m"), ("models", "a", "\x1b\x9b"),
+        ("analyze", "no\x1b[31m.png"), ("analyze", "a.png", "--size", "\x1b"),
+        ("analyze", "a.png", "-k", "\x1b"), ("analyze", "a.png", "-o", "a.png/\x1b"),
+        ("analyze", "a.png", "--model", "\x1b"), ("analyze", "a.png", "--model", "\x1b:a"),
+        ("analyze", "a.png", "--labels", "\x1b"), ("analyze", "a.png", "--format", "\x1b"),
+        ("analyze", "a.png", "--bank", "\x1b"), ("layers", "\x1b"), ("sweep", "\x1b"),
+        ("colocalize", "\x1b", "-o", "x"), ("find", "\x1b", "-c", "1"), ("name", "\x1b", "a", "b"),
+        ("evaluate", "\x1b", "--annotations", "x"), ("analyze", "\u202e"),
+    ],
+)  # fmt: skip
+def test_errors_do_neither(here, words, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    out, err = capfd.readouterr()
+    assert ended.value.code in (1, 2)
+    assert out == ""
+    assert plain(err.encode())
+    assert len(err.splitlines()) == 1
+    assert err.startswith("dff: ")
+    assert "dff: unexpected" not in err
+
+
+def test_wrong_usage_says_where_help_is(here, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["analyze", "a.png", "--sise", "3"])
+    assert ended.value.code == 2
+    err = capfd.readouterr().err
+    assert "--sise" in err
+    assert "--size" in err
+    assert err.endswith("(see dff analyze --help)\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("models",), ("models", "--json"), ("analyze", "a.png", *MODEL),
+              ("analyze", "a.png", *MODEL, "--json")]
+)  # fmt: skip
+def test_an_output_that_is_full(here, words):
+    done = dff(here, *words, shell="> /dev/full")
+    assert done.returncode == 1
+    assert done.stderr in (
+        b"dff: cannot print: No space left on device\n",
+        b"dff: cannot write: No space left on device\n",  # of --help
+    )
+
+
+def test_outputs_that_are_closed(here):
+    for shell in (">&-", "2>&-", ">&- 2>&-"):
+        assert dff(here, "analyze", "a.png", *MODEL, shell=shell).returncode == 0
+        assert dff(here, "analyze", "b.png", *MODEL, shell=shell).returncode == 1
+    assert dff(here, "analyze", "b.png", *MODEL, shell="2> /dev/full").returncode == 1
+
+
+def test_json_stays_json_whatever_warnings_come(here):
+    done = dff(here, "analyze", "a.png", *MODEL, "--model", "net.py:loud", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["concepts"]
+    assert done.stderr == b"dff: warning: a layer is odd \\x1b[31m\n"
+
+
+def test_names_that_are_not_unicode(here):
+    name = os.fsdecode(b"bad\xff.png")
+    photo(here / name)
+    for more in ((), ("--json",)):
+        done = dff(here, "analyze", name, *MODEL, *more)
+        assert (done.returncode, done.stderr) == (0, b"")
+        done.stdout.decode()
+    assert json.loads(done.stdout)["images"][0]["files"]
+
+
+def test_an_interrupt_in_the_middle(here):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dff", "analyze", "a.png", "--model", "net.py:interrupted",
+         "--size", "32", "--layer", "0"],
+        cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "dff: interrupted\n")
+    assert not list((here / "dff-out").iterdir())
+
+
+def test_an_interrupt_while_writing_leaves_nothing_half_written(here, monkeypatch, capfd):
+    real, calls = os.fsync, []
+
+    def fsync(number: int) -> None:
+        calls.append(number)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SystemExit) as ended:
+        main(["analyze", "a.png", *MODEL])
+    assert ended.value.code == 130
+    assert [path.name for path in (here / "dff-out").iterdir()] == [".dff-manifest.jsonl"]
+    assert capfd.readouterr().err == "dff: interrupted\n"
+
+
+def test_too_little_memory_is_said(here, monkeypatch, capfd):
+    def full(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("dff.models.load_model", full)
+    with pytest.raises(SystemExit) as ended:
+        main(["analyze", "a.png", *MODEL])
+    assert ended.value.code == 1
+    assert "not enough memory" in capfd.readouterr().err
