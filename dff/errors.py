@@ -18,6 +18,7 @@ __all__ = [
     "LayerError",
     "MissingExtraError",
     "ModelError",
+    "OutOfMemoryError",
     "OutputError",
     "RunError",
     "UsageError",
@@ -47,6 +48,10 @@ class ModelError(DFFError, ValueError):
 
 class LayerError(ModelError):
     """A layer that does not exist, never runs, or has no grid."""
+
+
+class OutOfMemoryError(DFFError, MemoryError):
+    """Memory ran out while a model ran: no fault of the model, and fewer images may pass."""
 
 
 class FactorizationError(DFFError, ValueError):

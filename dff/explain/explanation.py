@@ -172,6 +172,7 @@ class Explanation:
         return self._cam(self.target(target, index), index, (picture.height, picture.width))
 
     @torch.inference_mode(False)
+    @torch.enable_grad()
     def _cam(self, wanted: int, index: int, size: tuple[int, int]) -> np.ndarray:
         group, item = self.places[index]
         tape = self.tapes[group]
