@@ -304,7 +304,7 @@ def test_an_explanation_is_the_same_in_every_mode(mode):
     assert torch.equal(explanation.bank.components, plain.bank.components)
     assert torch.equal(explanation.logits, plain.logits)
     torch.testing.assert_close(values, plain.contributions(0).values, atol=1e-3, rtol=1e-2)
-    np.testing.assert_allclose(cam, plain.cam(0), atol=1e-5)
+    np.testing.assert_allclose(cam, plain.cam(0), atol=5e-3)
 
 
 class _Greedy(nn.Module):
