@@ -23,6 +23,7 @@ __all__ = [
     "RunError",
     "UsageError",
     "closest",
+    "shortened",
 ]
 
 
@@ -85,3 +86,9 @@ def closest(name: str, known: Iterable[str], *, count: int = 3) -> str:
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+def shortened(text: object, length: int = 200) -> str:
+    """Return what comes from a file as one line that a message can hold, control codes escaped."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: length + 1])
+    return line if len(line) <= length else line[: length - 1] + "…"
