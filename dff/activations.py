@@ -4,23 +4,23 @@
   stop, replace and append are all this one thing.
 - :func:`observe`: look at the output of every module of one pass.
 - :func:`resolve_layer`: a module or a dotted name to both.
-- :func:`borrowed`: a model in evaluation mode, given back as it was.
 
 What is borrowed from a model (hooks, training flags, gradient mode) is given back whatever
-happens, an interrupt included. Parameters, their ``requires_grad`` and ``grad``, and BatchNorm
-statistics are never touched.
+happens, an interrupt included, and threads do not get into each other's passes
+(:mod:`dff.borrowing`). Parameters, their ``requires_grad`` and ``grad``, and BatchNorm statistics
+are never touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from dff.borrowing import borrowed
 from dff.errors import LayerError, closest
 from dff.layouts import Layout, Rearrangement, detect_layout, main_tensor, replace_main_tensor
 
@@ -30,7 +30,6 @@ __all__ = [
     "Appended",
     "LayoutLike",
     "Replaced",
-    "borrowed",
     "intercept",
     "observe",
     "resolve_layer",
@@ -131,11 +130,10 @@ def intercept(
             )
         return _answer(name, output, fn, (size, batch), grad, layout)
 
-    with borrowed(model), _hooks(resolved, hook), torch.set_grad_enabled(False):
-        try:
-            result = _run(model, inputs)
-        except _Stopped:
-            return None
+    try:
+        result = borrowed(model, lambda: _run(model, inputs), named=resolved, visit=hook)
+    except _Stopped:
+        return None
     if idle := [name for name, count in runs.items() if not count]:
         raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; choose one that does")
     return result
@@ -154,7 +152,7 @@ def _answer(
     reading = _reading(name, output, tensor, given, layout)
     if grad:
         torch.set_grad_enabled(True)
-        tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        tensor = tensor if tensor.requires_grad else _leaf(tensor)
     maps = reading.to_maps(tensor)
     answer = fn(maps)
     if isinstance(answer, _StopType):
@@ -173,6 +171,13 @@ def _answer(
         # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
         maps = maps.clone() if answer is None else answer.to(maps)
     return replace_main_tensor(output, reading.from_maps(maps, tensor, source))
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """Return the tensor cut off its graph, a leaf that requires gradients."""
+    # A view of an input of inference mode, as patches may be, cannot require any.
+    cut = tensor.clone() if tensor.is_inference() else tensor.detach()
+    return cut.requires_grad_()
 
 
 def _reading(
@@ -206,53 +211,7 @@ def observe(
     With `grad`, the whole pass is recorded.
     """
     named = {name: module for name, module in model.named_modules() if name}
-    with borrowed(model), _hooks(named, visit), torch.set_grad_enabled(grad):
-        return _run(model, inputs)
-
-
-@contextmanager
-def borrowed(model: nn.Module) -> Iterator[nn.Module]:
-    """Put `model` in evaluation mode, and give every submodule its own mode back at the end.
-
-    Compiled modules run uncompiled meanwhile, as they do not hear hooks that come later.
-    """
-    trained = [module for module in model.modules() if module.training]
-    try:
-        if trained:
-            model.eval()
-        with _uncompiled(model):
-            yield model
-    finally:
-        for module in trained:
-            module.training = True
-
-
-def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
-    """Return a context in which compiled modules run as written."""
-    compiled = any(
-        module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
-        for module in model.modules()
-    )
-    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    if not compiled or set_stance is None:
-        return nullcontext()
-    stance: AbstractContextManager[object] = set_stance("force_eager")
-    return stance
-
-
-@contextmanager
-def _hooks(
-    named: Mapping[str, nn.Module], call: Callable[[str, nn.Module, Any], Any]
-) -> Iterator[None]:
-    """Call `call` (name, module, output) after each module; its result replaces the output."""
-    with ExitStack() as stack:
-        for name, module in named.items():
-
-            def hook(module: nn.Module, _inputs: Any, output: Any, name: str = name) -> Any:
-                return call(name, module, output)
-
-            stack.callback(module.register_forward_hook(hook).remove)
-        yield
+    return borrowed(model, lambda: _run(model, inputs), grad=grad, named=named, visit=visit)
 
 
 def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:

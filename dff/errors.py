@@ -18,10 +18,12 @@ __all__ = [
     "LayerError",
     "MissingExtraError",
     "ModelError",
+    "OutOfMemoryError",
     "OutputError",
     "RunError",
     "UsageError",
     "closest",
+    "shortened",
 ]
 
 
@@ -47,6 +49,10 @@ class ModelError(DFFError, ValueError):
 
 class LayerError(ModelError):
     """A layer that does not exist, never runs, or has no grid."""
+
+
+class OutOfMemoryError(DFFError, MemoryError):
+    """Memory ran out while a model ran: no fault of the model, and fewer images may pass."""
 
 
 class FactorizationError(DFFError, ValueError):
@@ -80,3 +86,9 @@ def closest(name: str, known: Iterable[str], *, count: int = 3) -> str:
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+def shortened(text: object, length: int = 200) -> str:
+    """Return what comes from a file as one line that a message can hold, control codes escaped."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: length + 1])
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dff.errors import UsageError, closest
+from dff.errors import UsageError, closest, shortened
 
 __all__ = ["class_index", "class_name", "read_labels"]
+
+LARGEST = 1 << 24  # bytes of a file of labels
+LONGEST = 1000  # characters of a name
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -17,17 +20,31 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         UsageError: the file cannot be read as text, or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST + 1)
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UsageError(f"cannot read the labels {str(path)!r}: not UTF-8 text") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read the labels {str(path)!r}: {reason}") from None
+    if len(content) > LARGEST:
+        raise UsageError(
+            f"the labels {str(path)!r} are more than {LARGEST >> 20} MB; expected one class name "
+            "a line"
+        )
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
         raise UsageError(f"the labels {str(path)!r} are empty; expected one class name a line")
-    return tuple(line.strip() for line in lines)
+    names = tuple(line.strip() for line in lines)
+    for number, name in enumerate(names, 1):
+        if len(name) > LONGEST or not name.isprintable():
+            raise UsageError(
+                f"the labels {str(path)!r} hold no class name in line {number}: "
+                f"{shortened(name, 40)!r}; expected at most {LONGEST} printable characters"
+            )
+    return names
 
 
 def class_name(index: int, names: Sequence[str] | None) -> str:

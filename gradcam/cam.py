@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, intercept, resolve_layer
+from dff.borrowing import plainly
 from dff.errors import ModelError, UsageError
 from dff.heatmaps import rescale, upsample
 from dff.labels import class_index
@@ -31,7 +32,7 @@ def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
         (batch, rows, cols), non-negative, not normalised.
     """
     weights = gradients.mean((2, 3))
-    return torch.einsum("bc,bchw->bhw", weights, activations).relu()
+    return (weights[:, :, None, None] * activations).sum(1).relu()  # exact under autocast, too
 
 
 class GradCAM:
@@ -89,6 +90,19 @@ class GradCAM:
             UsageError: targets that do not fit the batch or the model's classes.
             LayerError: a layer that does not run or has no grid.
         """
+        maps, gradients = plainly(lambda: self._pass(input_tensor, targets))
+        size = (int(input_tensor.shape[-2]), int(input_tensor.shape[-1]))
+        total = torch.zeros(len(input_tensor), *size)
+        for activations, gradient in zip(maps, gradients, strict=True):
+            if gradient is not None:
+                low = grad_cam(activations.detach(), gradient).float().cpu()
+                total += upsample(rescale(low), size)
+        return rescale(total / len(maps)).numpy()
+
+    def _pass(
+        self, input_tensor: Tensor, targets: Sequence[Target] | Target | None
+    ) -> tuple[list[Tensor], tuple[Tensor | None, ...]]:
+        """Return the activations of each layer, and the gradients of the score to them."""
         maps: list[Tensor] = []
         output = intercept(
             self.model,
@@ -103,14 +117,7 @@ class GradCAM:
             raise ModelError(
                 "the score does not depend on the target layer: no gradient reaches it"
             )
-        gradients = torch.autograd.grad(score, maps, allow_unused=True)
-        size = (int(input_tensor.shape[-2]), int(input_tensor.shape[-1]))
-        total = torch.zeros(len(input_tensor), *size)
-        for activations, gradient in zip(maps, gradients, strict=True):
-            if gradient is not None:
-                low = grad_cam(activations.detach(), gradient).float().cpu()
-                total += upsample(rescale(low), size)
-        return rescale(total / len(maps)).numpy()
+        return maps, torch.autograd.grad(score, maps, allow_unused=True)
 
     def _score(self, logits: Tensor, targets: Sequence[Target] | Target | None) -> Tensor:
         """Return the sum over the batch of each image's target score."""

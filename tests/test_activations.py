@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from dff.activations import STOP, Appended, borrowed, intercept, observe, resolve_layer
+from dff.activations import STOP, Appended, intercept, observe, resolve_layer
+from dff.borrowing import borrowed
 from dff.errors import LayerError
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
@@ -247,6 +248,10 @@ def test_observe_visits_modules_as_they_finish():
 
 def test_borrowed_restores_after_an_error():
     model = seeded(ConvNet).train()
-    with untouched(model), pytest.raises(ValueError, match="x"), borrowed(model):
+
+    def work():
         assert not model.fc.training
         raise ValueError("x")
+
+    with untouched(model), pytest.raises(ValueError, match="x"):
+        borrowed(model, work)

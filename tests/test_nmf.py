@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -418,3 +419,34 @@ def test_small_data_runs_on_one_thread_and_the_setting_is_given_back(bad, monkey
     else:
         NMF(2).fit(a)
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", [NMF, SemiNMF])
+def test_powers_of_two_change_nothing_else(kind, precision):
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy((rng.random((60, 5)) @ rng.random((5, 40))).astype(np.float32))
+    x = x + 0.1 * torch.from_numpy(rng.random((60, 40), np.float32))
+    x = x if kind is NMF else x - x.mean()
+    plain = kind(4, precision=precision)
+    codes = plain.fit_transform(x)
+    for power in (*range(-120, 121, 15), *range(-9, 10, 3), 16):
+        scaled = kind(4, precision=precision)
+        found = scaled.fit_transform(torch.ldexp(x, torch.tensor(power)))
+        assert torch.equal(scaled.components_, plain.components_), power
+        assert torch.equal(found, torch.ldexp(codes, torch.tensor(power))), power
+        assert scaled.reconstruction_err_ == math.ldexp(plain.reconstruction_err_, power)
+        again = scaled.transform(torch.ldexp(x, torch.tensor(power)))
+        assert torch.equal(again, torch.ldexp(plain.transform(x), torch.tensor(power))), power
+
+
+@pytest.mark.parametrize("scale", [1e-43, 1e-30, 1e10, 1e18, 1e25, 1e37])
+@pytest.mark.parametrize("kind", [NMF, SemiNMF])
+def test_entries_of_any_size_have_a_result(kind, scale):
+    x = (np.random.default_rng(0).random((12, 8)) * scale).astype(np.float32)
+    for k in (1, 8):
+        model = kind(k)
+        codes = model.fit_transform(x)
+        assert np.isfinite(codes).all()
+        assert np.isfinite(model.components_).all()
+        assert model.rest_share_ < 0.5

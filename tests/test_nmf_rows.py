@@ -124,7 +124,7 @@ def fit_share(rank, world, folder, bounds, n_init):
     dist.all_reduce = counted
     for kind in (NMF, SemiNMF):
         sizes.clear()
-        model = kind(4, distributed=True, n_init=n_init)
+        model = kind(4, distributed=True, n_init=n_init, tol=1e-5, max_iter=1000)
         codes = model.fit_transform(rows)
         assert codes.shape == (len(rows), 4)
         name = kind.__name__
@@ -161,7 +161,7 @@ def test_ranks_together_equal_one_process(tmp_path, bounds, n_init):
                 assert part["full_sums"] == part["looks"]
         codes = np.concatenate([part["codes"] for part in parts])
         left = np.square(a - codes @ parts[0]["components"], dtype=np.float64).sum()
-        alone = kind(4, n_init=n_init).fit(a)
+        alone = kind(4, n_init=n_init, tol=1e-5, max_iter=1000).fit(a)
         assert left == pytest.approx(alone.reconstruction_err_**2, rel=1e-4)
 
 

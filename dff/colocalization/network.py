@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,9 +15,10 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, intercept
+from dff.borrowing import model_errors
 from dff.colocalization.fusing import fused
 from dff.concepts import ConceptBank
-from dff.errors import DFFError, LayerError, ModelError, UsageError
+from dff.errors import LayerError, OutOfMemoryError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid
 from dff.layers import probe_input
@@ -72,6 +75,7 @@ class Network:
         self._scale, self._shift = (
             v.flatten().repeat(size).to(self.device) for v in (scale, shift)
         )
+        self._most = sys.maxsize  # images at a time, once memory ran out
         probe = self(np.zeros((1, size, size, 3), np.uint8))
         self.channels = int(probe.rows.shape[2])
         self.classes = None if probe.logits is None else int(probe.logits.shape[1])
@@ -86,9 +90,31 @@ class Network:
     def __call__(self, pixels: np.ndarray, *, predict: bool = True) -> Passed:
         """Run a batch, uint8 (n, size, size, 3), RGB; end at the layer unless `predict`.
 
+        Where memory runs out, it runs as two halves, and so do later ones of its size.
+
         Raises:
             ModelError: the model fails on it.
+            OutOfMemoryError: one image alone is too much.
         """
+        if len(pixels) <= self._most:
+            try:
+                return self._passed(pixels, predict)
+            except OutOfMemoryError:
+                if len(pixels) < 2:
+                    raise
+            self._most = len(pixels) // 2
+            warnings.warn(
+                f"memory ran out on {len(pixels)} images at once: going on with {self._most}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        parts = [self(pixels[at : at + self._most], predict=predict)
+                 for at in range(0, len(pixels), self._most)]  # fmt: skip
+        logits = [part.logits for part in parts if part.logits is not None]
+        rows = torch.cat([part.rows for part in parts])
+        return Passed(rows, torch.cat(logits) if len(logits) == len(parts) else None)
+
+    def _passed(self, pixels: np.ndarray, predict: bool) -> Passed:
         seen: list[Tensor] = []
 
         def capture(maps: Tensor) -> Answer:
@@ -133,18 +159,8 @@ class Network:
         return x.view(pixels.shape).permute(0, 3, 1, 2)  # channels-last
 
     def _run(self, x: Tensor, fn: Any) -> Any:
-        try:
-            with self._autocast(), torch.inference_mode():
-                return intercept(self.model, self.layer, fn, x, layout=self.explainer.layout)
-        except DFFError:
-            raise
-        except torch.OutOfMemoryError as error:
-            raise ModelError(f"out of memory at a batch of {len(x)}: give --batch-size") from error
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(
-                f"the model failed on an input of shape {tuple(x.shape)}: {reason}"
-            ) from error
+        with model_errors(x), self._autocast(), torch.inference_mode():
+            return intercept(self.model, self.layer, fn, x, layout=self.explainer.layout)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":

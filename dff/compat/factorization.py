@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from dff.activations import STOP, Answer, LayoutLike, borrowed, intercept, resolve_layer
+from dff.activations import STOP, Answer, LayoutLike, intercept, resolve_layer
+from dff.borrowing import borrowed
 from dff.concepts import factorize
 from dff.errors import UsageError
 from dff.explain.one_pass import checked_rows, unflatten
@@ -82,8 +82,9 @@ class DeepFeatureFactorization:
         cells = presence(unflatten(coefficients, seen)[0].cpu(), bank.scale.cpu()).numpy()
         concepts = bank.components.T.cpu().numpy()
         explanations = list(upsample(cells, size))
-        if self.computation_on_concepts is None:
+        computation = self.computation_on_concepts
+        if computation is None:
             return concepts, explanations
-        with borrowed(self.model), torch.no_grad():
-            outputs = self.computation_on_concepts(bank.at_full_presence.to(seen[0]))
+        full = bank.at_full_presence.to(seen[0])
+        outputs = borrowed(self.model, lambda: computation(full))
         return concepts, explanations, outputs.float().cpu().numpy()

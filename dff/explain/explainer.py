@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
+from dff.borrowing import model_errors, plainly
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -22,7 +24,7 @@ from dff.concepts import (
     select,
     sweep_banks,
 )
-from dff.errors import DFFError, ModelError, UsageError
+from dff.errors import ModelError, OutOfMemoryError, UsageError
 from dff.explain.explanation import Explanation
 from dff.explain.inputs import as_list, from_tensor
 from dff.explain.one_pass import Factorize, Found, one_pass
@@ -95,7 +97,7 @@ class Explainer:
         info = surveyed.default() if name is None else surveyed[name]
         self.layer = info.name
         self.unscored = _why_unscored(info)
-        self._anchor_stride = surveyed.anchor_stride(info.name)
+        self._anchor_stride = plainly(lambda: surveyed.anchor_stride(info.name))
 
     def __call__(
         self,
@@ -166,7 +168,6 @@ class Explainer:
         explanation = self._explain(images, fit, True)
         return Sweep.split(explanation, *swept[-1])
 
-    @torch.inference_mode(False)  # gradients are needed, whatever the caller's mode
     def _explain(
         self,
         images: Source | Tensor | Picture | Iterable[Source | Picture],
@@ -174,28 +175,61 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         """Read the images, and run the pass; squash photos where the model takes squares only."""
+        # Explanations are the same whatever mode the caller is in, and take gradients later.
+        return plainly(lambda: self._explained(images, fit, cam))
+
+    def _explained(
+        self,
+        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        fit: Factorize,
+        cam: bool,
+    ) -> Explanation:
         if isinstance(images, Tensor):
             return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
         pictures = [one if isinstance(one, Picture) else read_image(one) for one in as_list(images)]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
-            return self._pass(pictures, self._tensors(pictures), fit, cam)
+            return self._pass(pictures, _tensors(pictures, self.preprocessing), fit, cam)
         except ModelError:
             square = self.preprocessing.size, self.preprocessing.size
-            if all(tuple(x.shape[1:]) == square for x in self._tensors(pictures)):
+            tensors = _tensors(pictures, self.preprocessing)
+            if all(tuple(x.shape[1:]) == square for x in tensors):
                 raise
-        # The model takes nothing but squares (its positions are fixed): squash from now on.
-        self.preprocessing = replace(self.preprocessing, fixed=True)
-        return self._pass(pictures, self._tensors(pictures), fit, cam)
-
-    def _tensors(self, pictures: Sequence[Picture]) -> list[Tensor]:
-        return [self.preprocessing.to_tensor(picture) for picture in pictures]
+            # Perhaps it takes nothing but squares (its positions are fixed).
+            squashing = replace(self.preprocessing, fixed=True)
+            explanation = self._pass(pictures, _tensors(pictures, squashing), fit, cam)
+        self.preprocessing = squashing  # from now on, as that worked
+        return explanation
 
     def _pass(
         self, pictures: Sequence[Picture], tensors: Sequence[Tensor], fit: Factorize, cam: bool
     ) -> Explanation:
-        batches = _batches(tensors)
+        """Run the pass; where memory runs out, in batches of half the size."""
+        most = MAX_BATCH
+        while True:
+            batches = _batches(tensors, most)
+            try:
+                return self._in_batches(pictures, tensors, batches, fit, cam)
+            except OutOfMemoryError:
+                largest = max(map(len, batches))
+                if largest < 2:
+                    raise
+            most = largest // 2
+            warnings.warn(
+                f"memory ran out on {largest} photos at once: going on with {most}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _in_batches(
+        self,
+        pictures: Sequence[Picture],
+        tensors: Sequence[Tensor],
+        batches: Sequence[Sequence[int]],
+        fit: Factorize,
+        cam: bool,
+    ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
         found = one_pass(
             self.model,
@@ -274,25 +308,21 @@ def _why_unscored(info: LayerInfo) -> str | None:
 
 
 def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
-    try:
-        return survey(model, probe, score=score)
-    except DFFError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the model failed on an input of shape {tuple(probe.shape)}: {reason}; give its "
-            "preprocessing (size) with preprocessing="
-        ) from error
+    with model_errors(probe, advice="; give its preprocessing (size) with preprocessing="):
+        return plainly(lambda: survey(model, probe, score=score))
 
 
-def _batches(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """Group the inputs by size, at most `MAX_BATCH` a group; return their indices."""
+def _tensors(pictures: Sequence[Picture], preprocessing: Preprocessing) -> list[Tensor]:
+    return [preprocessing.to_tensor(picture) for picture in pictures]
+
+
+def _batches(tensors: Sequence[Tensor], most: int) -> list[list[int]]:
+    """Group the inputs by size, at most `most` a group; return their indices."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(tensors):
         by_size.setdefault(tuple(x.shape), []).append(i)
     return [
-        indices[start : start + MAX_BATCH]
+        indices[start : start + most]
         for indices in by_size.values()
-        for start in range(0, len(indices), MAX_BATCH)
+        for start in range(0, len(indices), most)
     ]

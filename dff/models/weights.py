@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dff.errors import ModelError, closest
+from dff.errors import ModelError, closest, shortened
 
 __all__ = ["class_count", "load_weights", "read_weights"]
 
 NESTED = ("state_dict", "model_state_dict", "model", "model_ema", "teacher", "student")
 """Keys under which training scripts keep the weights of a checkpoint."""
+DEEPEST = 5  # such keys within each other
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -44,7 +46,29 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return _state_dict(content, path)
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse a PyTorch archive that unpacks to more than it is: torch stores tensors as they are.
+
+    Raises:
+        ModelError: a compressed member, or more bytes than the file has.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # of the days before torch 1.6
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(f"the weights {str(path)!r} are damaged: {shortened(error)}") from None
+    unpacked, size = sum(member.file_size for member in members), path.stat().st_size
+    if unpacked > size or any(m.compress_type != zipfile.ZIP_STORED for m in members):
+        raise ModelError(
+            f"the weights {str(path)!r} are refused: a file of {size} bytes that unpacks to "
+            f"{unpacked} is none that torch.save wrote"
+        )
+
+
 def _unpickle(path: Path) -> Any:
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols: the error says enough
@@ -60,17 +84,21 @@ def _unpickle(path: Path) -> Any:
     except PermissionError:
         raise
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it ends early"
+        reason = shortened(str(error).splitlines()[0]) if str(error) else "it ends early"
         raise ModelError(f"the weights {str(path)!r} are damaged: {reason}") from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """Find the tensors by name in what a file holds."""
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):  # a mapping may hold itself
+        if not isinstance(content, Mapping):
+            break
         nested = next((k for k in NESTED if isinstance(content.get(k), Mapping)), None)
         if nested is None:
             break
         content = content[nested]
+    else:
+        raise ModelError(f"the weights {str(path)!r} are nested more than {DEEPEST} deep")
     if not isinstance(content, Mapping):
         raise ModelError(
             f"the weights {str(path)!r} hold a {type(content).__name__}, not tensors by name; "
@@ -79,6 +107,13 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         raise ModelError(f"the weights {str(path)!r} hold no tensors; save model.state_dict()")
+    for key, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            what = "quantized" if value.is_quantized else "meta" if value.is_meta else "sparse"
+            raise ModelError(
+                f"the weights {str(path)!r} hold a {what} tensor, {shortened(key, 80)!r}; save "
+                "plain (dense) tensors"
+            )
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
@@ -97,6 +132,10 @@ def class_count(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
     return counts.pop() if len(counts) == 1 and alike else None
 
 
+def _listed(keys: list[str]) -> str:
+    return ", ".join(shortened(key, 80) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into a model.
 
@@ -113,7 +152,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         if key in state and state[key].shape != own[key].shape
     ]
     complaints = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        f"{len(keys)} {what} ({_listed(keys)})"
         for what, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", other))
         if keys
     ]

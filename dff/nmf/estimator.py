@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -18,6 +19,7 @@ from dff.nmf.distributed import Total, alone, over_group, place
 from dff.nmf.fitting import Fit, Settings, encode_rows, minimise
 from dff.nmf.products import PRECISIONS, choose_precision
 from dff.nmf.rows import Rows
+from dff.nmf.scale import raised, scaled, spread
 from dff.nmf.start import STARTS, Start
 from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 from dff.nmf.threads import SMALL, suited_threads
@@ -69,7 +71,10 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         before, everywhere = place(rows.shape[0], total)
         inputs.check_components(self.n_components, everywhere, rows.shape[1])
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
-            codes, components = self._factorize(rows, before, everywhere, total)
+            power = spread(rows, total)
+            codes, components = self._factorize(scaled(rows, power), before, everywhere, total)
+            codes = raised(codes, power)
+            self._scale_figures(power)
         self.components_ = inputs.like(components, X)
         return inputs.like(codes, X)
 
@@ -83,9 +88,11 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             inspector = self._inspector()
             components = torch.as_tensor(self.components_).to(*_place(rows))
-            codes = encode_rows(rows, components, inspector=inspector).codes
-            inspector.finish(rows)
-        return inputs.like(codes.T.contiguous(), X)
+            power = spread(rows)
+            fit = scaled(rows, power)
+            codes = encode_rows(fit, components, inspector=inspector).codes
+            inspector.finish(fit)
+        return inputs.like(raised(codes.T.contiguous(), power), X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H (n, c) for the codes W = `X` (n, k)."""
@@ -193,6 +200,11 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.reconstruction_err_ = max(0.0, fit.energy - float(takes_off.sum())) ** 0.5
         return encoding.codes.T.index_select(1, order), components[order]
 
+    def _scale_figures(self, power: int) -> None:
+        """Make the figures of 2^-power A those of A."""
+        self.reconstruction_err_ = math.ldexp(self.reconstruction_err_, power)
+        self.loss_curve_ = np.ldexp(self.loss_curve_, 2 * power)
+
     @property
     def _n_features_out(self) -> int:
         return len(self.components_)
@@ -228,7 +240,8 @@ class NMF(_Factorizer):
 
     numpy or torch in, the same kind out, on the data's device, in float32 or float64 (float16 and
     integers are computed in float32); :class:`RowBlocks` and memory maps are read block by block.
-    The input is never changed. Deterministic for an integer `random_state`. Memory holds, beyond
+    The input is never changed. Deterministic for an integer `random_state`, and exact in powers of
+    two: 2^p A gives the same components and 2^p times the codes. Memory holds, beyond
     the input, at most three times W and H, 4096 rows (128 for each component, where that is more)
     and 32 MiB of blocks.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dff.nmf.distributed import Total, alone
-from dff.nmf.products import multiply
+from dff.nmf.products import multiply, settled
 
 __all__ = ["Spectrum", "nndsvda", "random_nonnegative", "spectrum", "starts"]
 
@@ -51,7 +51,7 @@ def spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectr
         image = multiply(a, basis.to(a.dtype))
         basis, _ = torch.linalg.qr(total(multiply(image.T, a).to(kind)).T)
     image = multiply(a, basis.to(a.dtype)).to(kind)
-    values, vectors = torch.linalg.eigh(total(image.T @ image).double())
+    values, vectors = settled(torch.linalg.eigh, total(image.T @ image).double())
     leading = vectors.flip(1)[:, :rank].to(kind)
     return Spectrum(
         values=values.flip(0)[:rank].clamp_min(0).sqrt().to(kind),
@@ -64,27 +64,34 @@ def nndsvda(a: Tensor, parts: Spectrum, k: int, *, total: Total = alone) -> Tens
     """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular triplets.
 
     Zeros are filled with the mean of `a`. Of each pair of singular vectors the sign half that
-    carries more energy is kept.
+    carries more energy is kept. `a` counts at its ordinary scale (:func:`_ordinary`), so that the
+    components of 2^p a are the same.
     """
+    fill, unit = _ordinary(mean_magnitude(a, total))
     left, right = parts.scaled_left[:, :k], parts.right[:k]
     sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
     left_norms = total(sides.square().sum(1)).sqrt()
     halves = torch.stack([right.clamp_min(0), (-right).clamp_min(0)])
     right_norms = torch.linalg.vector_norm(halves, dim=2)
-    strength = left_norms * right_norms
+    strength = left_norms * unit * right_norms
     side, each = strength.argmax(0), torch.arange(len(right), device=a.device)
     norms = right_norms[side, each].clamp_min(torch.finfo(right.dtype).tiny)
     components = halves[side, each] * (strength[side, each].sqrt() / norms).unsqueeze(1)
-    fill = mean_magnitude(a, total)
     return torch.where(components > 0, components, torch.where(fill > 0, fill, 1.0))
 
 
 def random_nonnegative(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
-    """Return `k` random components (k, c): |normal| at the scale of the mean of `a` (n, c)."""
+    """Return `k` random components (k, c): |normal| at the ordinary scale of the mean of `a`."""
     kind = _kind(a)
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(k, a.shape[1], generator=generator, dtype=torch.float64).abs_()
-    return draw.to(a.device, kind) * (mean_magnitude(a, total) / k).sqrt()
+    return draw.to(a.device, kind) * (_ordinary(mean_magnitude(a, total))[0] / k).sqrt()
+
+
+def _ordinary(mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean brought to [1/4, 1/2), as activations have, and the power of two for that."""
+    mantissa, exponent = torch.frexp(mean)
+    return mantissa / 2, torch.ldexp(torch.ones_like(mean), -1 - exponent)
 
 
 def mean_magnitude(a: Tensor, total: Total) -> Tensor:

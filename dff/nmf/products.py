@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["PRECISIONS", "choose_precision", "multiply"]
+from dff.errors import FactorizationError
+
+__all__ = ["PRECISIONS", "choose_precision", "multiply", "settled"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+Result = TypeVar("Result")
+
+LINALG_ERROR: Any = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 LARGE = 1 << 22  # entries of A; below, the products are not what takes the time
 WORK = 1 << 22  # multiplications; below, a call of oneDNN costs more than it saves
 
@@ -48,6 +54,25 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
         product: Tensor = _ONEDNN(x, y.T, None, "none", [], "")
         return product
     return x @ y
+
+
+def settled(decompose: Callable[[Tensor], Result], gram: Tensor) -> Result:
+    """Return ``decompose(gram)`` of a symmetric matrix, slightly shifted where LAPACK gives up.
+
+    Raises:
+        FactorizationError: its entries overflowed.
+    """
+    try:
+        return decompose(gram)
+    except LINALG_ERROR:
+        shift = 1e-12 * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+        try:
+            return decompose(gram + shift * torch.eye(gram.shape[-1]).to(gram))
+        except LINALG_ERROR as error:
+            raise FactorizationError(
+                "the factors of this matrix over- or underflow: ask for fewer components, leave "
+                "out rows far larger than the others, or pass it in float64"
+            ) from error
 
 
 def _onednn() -> Any:

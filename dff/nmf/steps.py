@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from dff.nmf.products import settled
 
 __all__ = [
     "FREE",
@@ -136,7 +139,11 @@ def encode(x: Tensor, gram: Tensor, cross: Tensor, *, max_sweeps: int = 2000) ->
 
 def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
     """Return gram⁻¹ cross (…, k, m), of least norm where the gram matrix is singular."""
-    inverse = torch.linalg.pinv(gram.double(), hermitian=True, rtol=1e-10)
+    invert = partial(torch.linalg.pinv, hermitian=True, rtol=1e-10)
+    # Brought to size by a power of two, as LAPACK has absolute thresholds: exact for 2^p gram.
+    _, size = torch.frexp(gram.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None].double())
+    unit = torch.ldexp(torch.ones_like(size, dtype=torch.float64), -size)
+    inverse = settled(invert, gram.double() * unit) * unit
     return inverse.to(cross.dtype) @ cross
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, Replaced, borrowed, intercept, observe, resolve_layer
-from dff.errors import DFFError, ModelError
+from dff.activations import LayoutLike, Replaced, intercept, observe, resolve_layer
+from dff.borrowing import borrowed, model_errors, plainly
+from dff.errors import ModelError
 from dff.layouts import Score, read_scores
 
 __all__ = ["Tail", "after_layer", "run_scored"]
@@ -92,9 +93,12 @@ class Tail:
 
     def whole(self, images: Tensor) -> Tensor:
         """Return the whole model's scores (m, classes) of images (m, 3, height, width)."""
-        with borrowed(self.model), torch.no_grad():
-            parts = images.to(self.inputs).split(self.batch)
+        parts = images.to(self.inputs).split(self.batch)
+
+        def scores() -> Tensor:
             return torch.cat([read_scores(self.model(part), self.score) for part in parts])
+
+        return plainly(lambda: borrowed(self.model, scores), grad=False)
 
     def modules(self) -> list[nn.Module]:
         """Return the modules without children that run after the layer, once each."""
@@ -113,21 +117,20 @@ def run_scored(
 ) -> Tensor:
     """Intercept a layer and return the scores, with the model's own errors explained.
 
+    Inference mode and autocast are left aside, so that scores compare whoever asks for them.
+
     Raises:
         DFFError: what :func:`dff.activations.intercept` and `fn` raise.
+        OutOfMemoryError: memory ran out.
         ModelError: the model failed; its own error is the cause.
     """
-    try:
+
+    def scores() -> Tensor:
         output = intercept(model, layer, fn, x, grad=grad, layout=layout)  # type: ignore[arg-type]
-        with torch.set_grad_enabled(grad):
-            return read_scores(output, score)
-    except DFFError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the model failed on an input of shape {tuple(x.shape)}: {reason}"
-        ) from error
+        return read_scores(output, score)
+
+    with model_errors(x):
+        return plainly(scores, grad=grad)
 
 
 def after_layer(model: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:

@@ -1,0 +1,224 @@
+"""What a pass changes while a model runs, and gives back: hooks, training flags, modes.
+
+Several threads may run passes on one model at once, beside forward passes of others:
+
+- A hook acts only in the forward pass that it was registered for: in the thread of that pass, and
+  not in what its own function runs.
+- A module is in evaluation mode until the last pass that needs it so has ended. Training flags
+  belong to the module, so other threads see them, too: a model is not to be trained meanwhile.
+- Gradient, inference and autocast modes belong to the thread.
+
+Signals cannot come between a change and its return (:mod:`dff.interrupts`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from dff.errors import DFFError, ModelError, OutOfMemoryError
+from dff.interrupts import bracketed
+
+__all__ = ["Visit", "borrowed", "model_errors", "plainly"]
+
+Result = TypeVar("Result")
+Visit = Callable[[str, nn.Module, Any], Any]
+"""Called with (name, module, output) after a module ran; what it returns replaces the output."""
+
+_running = threading.local()
+"""``innermost``: the pass whose model this thread is running, None while that calls its visit."""
+
+
+def borrowed(
+    model: nn.Module,
+    work: Callable[[], Result],
+    *,
+    grad: bool = False,
+    named: Mapping[str, nn.Module] | None = None,
+    visit: Visit | None = None,
+) -> Result:
+    """Return ``work()`` with `model` in evaluation mode; give everything back as it was.
+
+    Compiled modules run uncompiled meanwhile, as they do not hear hooks that come later.
+
+    Args:
+        model: any module. Parameters and buffers are not touched.
+        work: runs the model.
+        grad: whether gradients are recorded.
+        named: modules to call `visit` after, by name.
+        visit: see :data:`Visit`; forward passes that it runs itself are not visited.
+    """
+    loan = _Loan(model, grad, named or {}, visit)
+    return bracketed(loan.take, work, loan.give_back)
+
+
+def plainly(work: Callable[[], Result], *, grad: bool = True) -> Result:
+    """Return ``work()`` outside of inference mode and autocast, recording gradients if `grad`."""
+    modes = _Modes(grad=grad, plain=True)
+    return bracketed(modes.take, work, modes.give_back)
+
+
+class _Modes:
+    """This thread's gradient mode, and if `plain` its inference and autocast modes."""
+
+    def __init__(self, *, grad: bool, plain: bool = False) -> None:
+        self.grad, self.plain = grad, plain
+        self._before = torch.is_grad_enabled()
+        self._inference: torch.inference_mode | None = None
+        self._autocast: list[str] = []
+
+    def take(self) -> None:
+        if self.plain and torch.is_inference_mode_enabled():
+            self._inference = torch.inference_mode(False)
+            self._inference.__enter__()
+        if self.plain:
+            devices = {"cpu", "cuda"} if torch.cuda.is_available() else {"cpu"}
+            self._autocast = [device for device in devices if torch.is_autocast_enabled(device)]
+            for device in self._autocast:
+                torch.set_autocast_enabled(device, False)
+        torch.set_grad_enabled(self.grad)
+
+    def give_back(self) -> None:
+        for device in self._autocast:
+            torch.set_autocast_enabled(device, True)
+        if self._inference is not None:
+            self._inference.__exit__(None, None, None)
+        torch.set_grad_enabled(self._before)
+
+
+class _Eager:
+    """The whole process's stance to compiled modules: as written, while any pass needs it so."""
+
+    def __init__(self) -> None:
+        self._passes = 0
+        self._stance: Any = None
+
+    def take(self) -> bool:
+        """Return whether there is something to give back."""
+        set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+        if set_stance is None:
+            return False
+        if not self._passes:
+            self._stance = set_stance("force_eager")
+        self._passes += 1
+        return True
+
+    def give_back(self) -> None:
+        self._passes -= 1
+        if not self._passes:
+            self._stance.__exit__(None, None, None)
+
+
+_sharing = threading.Lock()
+"""Held while what all threads share is changed: `_evaluating`, `_eager`."""
+
+_evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How many passes hold each module, in training mode before, in evaluation mode."""
+
+_eager = _Eager()
+
+
+def _compiled(model: nn.Module) -> bool:
+    return any(
+        module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+        for module in model.modules()
+    )
+
+
+class _Loan:
+    """All that one pass changes."""
+
+    def __init__(
+        self, model: nn.Module, grad: bool, named: Mapping[str, nn.Module], visit: Visit | None
+    ) -> None:
+        self.model, self.named, self.visit = model, named, visit
+        self._modes = _Modes(grad=grad)
+        self._outer = getattr(_running, "innermost", None)
+        self._handles: list[RemovableHandle] = []
+        self._modules: list[nn.Module] = []
+        self._uncompiled = False
+
+    def take(self) -> None:
+        self._modes.take()
+        with _sharing:
+            for module in self.model.modules():
+                if module.training or module in _evaluating:
+                    _evaluating[module] = _evaluating.get(module, 0) + 1
+                    self._modules.append(module)
+                    module.training = False
+            self._uncompiled = _compiled(self.model) and _eager.take()
+        for name, module in self.named.items():
+            self._handles.append(module.register_forward_hook(self._hook(name)))
+        _running.innermost = self
+
+    def give_back(self) -> None:
+        _running.innermost = self._outer
+        for handle in self._handles:
+            handle.remove()
+        with _sharing:
+            for module in self._modules:
+                _evaluating[module] -= 1
+                if not _evaluating[module]:
+                    del _evaluating[module]
+                    module.training = True
+            if self._uncompiled:
+                _eager.give_back()
+        self._modes.give_back()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if getattr(_running, "innermost", None) is not self:
+                return None
+            assert self.visit is not None
+            _running.innermost = None
+            try:
+                return self.visit(name, module, output)
+            finally:
+                _running.innermost = self
+
+        return hook
+
+
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc"
+    r"|ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""What torch says on CPUs, in a mere RuntimeError, and its libraries on GPUs."""
+
+
+@contextmanager
+def model_errors(x: Tensor, *, advice: str = "") -> Iterator[None]:
+    """Turn what a model raises on an input `x` into this package's errors, by one rule.
+
+    Raises:
+        OutOfMemoryError: memory ran out.
+        ModelError: any other failure of the model's code; its own error is the cause. `advice`
+            ends the message.
+    """
+    shape = tuple(x.shape)
+    try:
+        yield
+    except DFFError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError,
+            MemoryError) as error:  # fmt: skip
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+            isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))
+        ):
+            raise OutOfMemoryError(
+                f"memory ran out in the model on an input of shape {shape}; give fewer images at "
+                "a time, smaller ones, or a device with more memory"
+            ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the model failed on an input of shape {shape}: {reason}{advice}"
+        ) from error
