@@ -171,7 +171,7 @@ def check_scores(result: dff.Explanation) -> None:
 
 def layout_of(model: nn.Module, layer: str, size: int) -> str:
     """Return the layout of a layer's output in words."""
-    from dff.layers import probe_input, survey
+    from dff.activations.layers import probe_input, survey
 
     layout = survey(model, probe_input((size, size), model))[layer].layout
     assert layout is not None

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dff.activations import Tail
     from dff.colocalization import Run, colocalize
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
     from dff.concepts import ConceptBank
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from dff.images import Preprocessing, read_image
     from dff.models import list_models, load_model
     from dff.nmf import NMF, SemiNMF
-    from dff.scoring import ConceptModule, Tail
+    from dff.scoring import ConceptModule
 
 __all__ = [
     "NMF",
@@ -55,7 +56,7 @@ _HOMES = {
     "Run": "dff.colocalization",
     "SemiNMF": "dff.nmf",
     "Sweep": "dff.explain",
-    "Tail": "dff.scoring",
+    "Tail": "dff.activations",
     "colocalize": "dff.colocalization",
     "list_models": "dff.models",
     "load_model": "dff.models",

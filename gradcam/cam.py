@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, intercept, resolve_layer
-from dff.borrowing import plainly
+from dff.activations.borrowing import plainly
+from dff.activations.layouts import main_tensor
 from dff.errors import ModelError, UsageError
 from dff.heatmaps import rescale, upsample
 from dff.labels import class_index
-from dff.layouts import main_tensor
 
 __all__ = ["GradCAM", "Target", "grad_cam"]
 
@@ -47,7 +47,7 @@ class GradCAM:
         model: a classifier; run in evaluation mode and given back in its own.
         target_layers: layers by module or dotted name; their maps are averaged.
         reshape_transform: how to read the layers' output as maps (batch, channels, rows, cols):
-            None recognises it; or a callable, or a :class:`dff.layouts.Layout`.
+            None recognises it; or a callable, or a :class:`dff.activations.layouts.Layout`.
         class_names: names of the logits, for targets given by name.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dff.activations import STOP, Appended, intercept, observe, resolve_layer
-from dff.borrowing import borrowed
+from dff.activations.borrowing import borrowed
 from dff.errors import LayerError
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 

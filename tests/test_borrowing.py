@@ -14,9 +14,9 @@ from torch import nn
 
 import dff
 from dff.activations import STOP, Appended, intercept
-from dff.borrowing import model_errors, plainly
+from dff.activations.borrowing import model_errors, plainly
+from dff.activations.interrupts import SIGNALS, bracketed
 from dff.errors import LayerError, ModelError, OutOfMemoryError
-from dff.interrupts import SIGNALS, bracketed
 from gradcam import GradCAM
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 

@@ -3,10 +3,10 @@ import torch
 import torchvision
 from torch import nn
 
+from dff.activations.layers import grid_of, probe_input, survey
+from dff.activations.layouts import Layout
 from dff.errors import LayerError
 from dff.heatmaps import Grid
-from dff.layers import grid_of, probe_input, survey
-from dff.layouts import Layout
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dff.layouts import Layout, detect_layout
+from dff.activations.layouts import Layout, detect_layout
 
 
 @pytest.mark.parametrize(

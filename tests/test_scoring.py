@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dff
+from dff.activations import Tail
 from dff.errors import BankError, LayerError, ModelError, UsageError
 from dff.explain import Explanation
-from dff.scoring import ConceptModule, Tail, rebuild, split_logits
+from dff.scoring import ConceptModule, rebuild, split_logits
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 PREP = dff.Preprocessing(size=32, mean=0.5, std=0.25, fixed=True)

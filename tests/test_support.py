@@ -9,9 +9,9 @@ from torch import nn
 
 import dff
 from benchmarks.support_table import PAGE, Case, Row, all_cases, check_case, page
+from dff.activations.layers import survey
+from dff.activations.layouts import read_scores
 from dff.errors import LayerError
-from dff.layers import survey
-from dff.layouts import read_scores
 from tests.toys import ConvNet, TokenNet, images, seeded, untouched
 
 PREP = dff.Preprocessing(size=32, mean=0.5, std=0.25, fixed=True)

@@ -24,7 +24,7 @@ def layers(
 ) -> None:
     """List the layers of a model that can be factorized; the default is marked."""
     settings.quiet = json
-    from dff.layers import probe_input, survey
+    from dff.activations.layers import probe_input, survey
 
     with working(f"loading {model}"):
         # The layers of a model do not depend on its weights: nothing is downloaded.

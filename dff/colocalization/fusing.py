@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dff.activations import observe
+from dff.activations.layouts import main_tensor
 from dff.errors import LayerError
-from dff.layouts import main_tensor
 
 __all__ = ["fused"]
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, intercept
-from dff.borrowing import model_errors
+from dff.activations.borrowing import model_errors
+from dff.activations.layers import probe_input
+from dff.activations.layouts import main_tensor, read_scores
 from dff.colocalization.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, OutOfMemoryError, UsageError
 from dff.explain import Explainer
 from dff.heatmaps import Grid
-from dff.layers import probe_input
-from dff.layouts import main_tensor, read_scores
 
 __all__ = ["PRECISIONS", "Network", "Passed"]
 

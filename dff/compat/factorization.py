@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, LayoutLike, intercept, resolve_layer
-from dff.borrowing import borrowed
+from dff.activations.borrowing import borrowed
 from dff.concepts import factorize
 from dff.errors import UsageError
 from dff.explain.one_pass import checked_rows, unflatten

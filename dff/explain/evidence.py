@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dff import scoring
+from dff.activations.tail import BUDGET
 from dff.errors import UsageError, closest
 from dff.explain.photo import Photo, Target
 from dff.heatmaps import presence, upsample
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
-from dff.scoring.tail import BUDGET
 
 __all__ = [
     "EVIDENCE",

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, resolve_layer
-from dff.borrowing import model_errors, plainly
+from dff.activations import LayoutLike, Tail, resolve_layer
+from dff.activations.borrowing import model_errors, plainly
+from dff.activations.layers import LayerInfo, Survey, grid_of, probe_input, survey
+from dff.activations.layouts import Layout, Score
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -32,10 +34,7 @@ from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.heatmaps import Grid
 from dff.images import Picture, Preprocessing, Source, read_image
-from dff.layers import LayerInfo, Survey, grid_of, probe_input, survey
-from dff.layouts import Layout, Score
 from dff.models import LoadedModel, describe, load_model
-from dff.scoring import Tail
 
 __all__ = ["Explainer"]
 
@@ -49,7 +48,7 @@ class Explainer:
     Args:
         model: a name for :func:`dff.load_model`, what that returns, or a module of your own.
         layer: the target layer, by dotted name or module; None finds the last one that still
-            has a grid (:meth:`dff.layers.Survey.default`).
+            has a grid (:meth:`dff.activations.layers.Survey.default`).
         layout: how the layer's output reads as maps; None recognises it.
         preprocessing: of photos; None takes the model's own.
         class_names: one a logit; None takes the model's own.

@@ -14,11 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dff.activations import Appended, LayoutLike
+from dff.activations import Appended, LayoutLike, run_scored
+from dff.activations.layouts import Score
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
-from dff.layouts import Score
-from dff.scoring import run_scored
 
 __all__ = ["Found", "Tape", "checked_rows", "one_pass", "unflatten"]
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dff.activations import Tail
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, UsageError
 from dff.explain.one_pass import Tape
@@ -20,7 +21,6 @@ from dff.heatmaps import Grid, presence, rescale, upsample
 from dff.images import Picture
 from dff.labels import class_index, class_name
 from dff.refinement import concept_masks
-from dff.scoring import Tail
 from gradcam import grad_cam
 
 __all__ = ["ClassScore", "Photo", "SharedConcepts", "Target"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dff.activations.tail import Tail
 from dff.concepts import ConceptBank
 from dff.errors import UsageError
-from dff.scoring.tail import Tail
 
 __all__ = ["ConceptModule", "rebuild"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dff.activations import observe
+from dff.activations.hooks import observe
+from dff.activations.layouts import Layout, Score, detect_layout, read_scores, tensors_of
 from dff.errors import LayerError
 from dff.heatmaps import Grid
-from dff.layouts import Layout, Score, detect_layout, read_scores, tensors_of
 
 __all__ = ["LayerInfo", "Survey", "grid_of", "probe_input", "survey"]
 
@@ -140,7 +140,7 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
     """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
 
     One recorded forward pass and one backward pass; nothing is left on the model. `score` reads
-    the scores from an output that holds no logits (:func:`dff.layouts.read_scores`).
+    the scores from an output that holds no logits (:func:`dff.activations.layouts.read_scores`).
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
     found: dict[str, LayerInfo] = {}

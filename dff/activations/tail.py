@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, Replaced, intercept, observe, resolve_layer
-from dff.borrowing import borrowed, model_errors, plainly
+from dff.activations.borrowing import borrowed, model_errors, plainly
+from dff.activations.hooks import LayoutLike, Replaced, intercept, observe, resolve_layer
+from dff.activations.layouts import Score, read_scores
 from dff.errors import ModelError
-from dff.layouts import Score, read_scores
 
 __all__ = ["Tail", "after_layer", "run_scored"]
 

@@ -8,7 +8,7 @@ Several threads may run passes on one model at once, beside forward passes of ot
   belong to the module, so other threads see them, too: a model is not to be trained meanwhile.
 - Gradient, inference and autocast modes belong to the thread.
 
-Signals cannot come between a change and its return (:mod:`dff.interrupts`).
+Signals cannot come between a change and its return (:mod:`dff.activations.interrupts`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from dff.activations.interrupts import bracketed
 from dff.errors import DFFError, ModelError, OutOfMemoryError
-from dff.interrupts import bracketed
 
 __all__ = ["Visit", "borrowed", "model_errors", "plainly"]
 

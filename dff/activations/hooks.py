@@ -7,8 +7,8 @@
 
 What is borrowed from a model (hooks, training flags, gradient mode) is given back whatever
 happens, an interrupt included, and threads do not get into each other's passes
-(:mod:`dff.borrowing`). Parameters, their ``requires_grad`` and ``grad``, and BatchNorm statistics
-are never touched.
+(:mod:`dff.activations.borrowing`). Parameters, their ``requires_grad`` and ``grad``, and
+BatchNorm statistics are never touched.
 """
 
 from __future__ import annotations
@@ -20,9 +20,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dff.borrowing import borrowed
+from dff.activations.borrowing import borrowed
+from dff.activations.layouts import (
+    Layout,
+    Rearrangement,
+    detect_layout,
+    main_tensor,
+    replace_main_tensor,
+)
 from dff.errors import LayerError, closest
-from dff.layouts import Layout, Rearrangement, detect_layout, main_tensor, replace_main_tensor
 
 __all__ = [
     "STOP",
@@ -107,8 +113,9 @@ def intercept(
             arguments with such a tensor first.
         grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
             require gradients; nothing before the layer is recorded.
-        layout: how to read the output: None to recognise it, a :class:`~dff.layouts.Layout`, or
-            a callable from the output to maps (a ``reshape_transform``).
+        layout: how to read the output: None to recognise it, a
+            :class:`~dff.activations.layouts.Layout`, or a callable from the output to maps (a
+            ``reshape_transform``).
 
     Returns:
         What the model returns, or None when it was stopped.

@@ -1,0 +1,38 @@
+"""A layer's activations, and the rest of the model after it: the only place that registers a hook.
+
+- :mod:`~dff.activations.hooks`: :func:`intercept` a layer while the model runs: capture, stop,
+  replace and append are all this one thing. :func:`observe` every module of one pass.
+- :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back; what a model
+  raises, explained.
+- :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
+- :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).
+- :mod:`~dff.activations.layers`: which layers there are, and where their cells lie.
+- :mod:`~dff.activations.tail`: the rest of the model, from maps to scores.
+"""
+
+from __future__ import annotations
+
+from dff.activations.hooks import (
+    STOP,
+    Answer,
+    Appended,
+    LayoutLike,
+    Replaced,
+    intercept,
+    observe,
+    resolve_layer,
+)
+from dff.activations.tail import Tail, run_scored
+
+__all__ = [
+    "STOP",
+    "Answer",
+    "Appended",
+    "LayoutLike",
+    "Replaced",
+    "Tail",
+    "intercept",
+    "observe",
+    "resolve_layer",
+    "run_scored",
+]
