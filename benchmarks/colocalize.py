@@ -29,9 +29,11 @@ import torch
 from PIL import Image
 
 from dff.colocalization import colocalize
-from dff.colocalization.dataset import Dataset, FileDataset, open_dataset
-from dff.colocalization.network import Network
-from dff.colocalization.reading import Reader
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.listed import FileDataset
+from dff.colocalization.sources.opening import open_dataset
+from dff.colocalization.sources.reader import Reader
+from dff.colocalization.stages.network import Network
 from dff.explain import Explainer
 from dff.models import load_model
 

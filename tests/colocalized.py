@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dff.colocalization import plan
+from dff.colocalization.stages import plan
 from dff.explain import Explainer
 from dff.images import Preprocessing
 from tests.toys import ConvNet, seeded

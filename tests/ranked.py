@@ -13,11 +13,13 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from dff.colocalization import Run, colocalize, pipeline
+from dff.colocalization.stages import STAGES
 from dff.errors import DFFError
 from tests.colocalized import digest, small_chunks, toy
 
@@ -47,7 +49,8 @@ def launch(
                 MASTER_PORT=str(port),
             )  # fmt: skip
             if rank == dead and after is None:
-                pipeline.extract_stage = lambda job: os.kill(os.getpid(), signal.SIGKILL)
+                dying = replace(STAGES[0], work=lambda job: os.kill(os.getpid(), signal.SIGKILL))
+                pipeline.STAGES = (dying, *STAGES[1:])
             try:
                 colocalize(data, out, model=toy(), **options)
             except DFFError as error:

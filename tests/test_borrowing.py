@@ -21,6 +21,15 @@ from gradcam import GradCAM
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Raise KeyboardInterrupt, also where the tests run in the background and ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+
 def in_threads(*jobs):
     """Run the jobs at once; return what each returned, and raise what one raised."""
     results, errors = [None] * len(jobs), []
@@ -360,7 +369,7 @@ def test_photos_are_not_squashed_for_good_where_that_does_not_help():
 
 
 def test_a_batch_of_a_data_set_is_halved():
-    from dff.colocalization.network import Network
+    from dff.colocalization.stages.network import Network
 
     model = _Greedy(99, CPU_ALLOCATOR)
     explainer = dff.Explainer(model, layer="net.layer4")

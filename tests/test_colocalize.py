@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 import dff
 from dff.colocalization import Run, colocalize
-from dff.colocalization import run as run_module
 from dff.colocalization.masks import draw
-from dff.colocalization.plan import parse_memory, plan
 from dff.colocalization.rle import runs_from_rle
+from dff.colocalization.run import folder as run_folder
+from dff.colocalization.stages.plan import parse_memory, plan
 from dff.errors import OutputError, RunError, UsageError
 from dff.heatmaps import binarize, box_of, presence, upsample
 from tests.colocalized import digest, photos, small_chunks, toy
@@ -245,7 +245,7 @@ def test_a_run_of_another_version_is_refused(folder, explainer, tmp_path, monkey
     with pytest.raises(RunError, match="another version"):
         Run(alien)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "FORMAT", 99)
+        patch.setattr(run_folder, "FORMAT", 99)
         colocalize(folder, tmp_path / "old", model=explainer, concepts=2)
     with pytest.raises(RunError, match=r"another version .* or give --force"):
         colocalize(folder, tmp_path / "old", model=explainer, concepts=2)

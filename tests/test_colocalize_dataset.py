@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from dff.colocalization import colocalize, open_dataset
-from dff.colocalization.dataset import FileDataset
-from dff.colocalization.reading import Reader, read_sample
+from dff.colocalization.sources.listed import FileDataset
+from dff.colocalization.sources.reader import Reader, read_sample
 from dff.errors import RunError, UsageError
 from dff.images import Preprocessing
 from tests.colocalized import photos, small_chunks, toy

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from dff.colocalization.fusing import fused
-from dff.colocalization.network import Network
+from dff.colocalization.stages.fusing import fused
+from dff.colocalization.stages.network import Network
 from tests.colocalized import toy
 from tests.toys import ConvNet, TokenNet, images, seeded, untouched
 

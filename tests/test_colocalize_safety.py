@@ -13,7 +13,7 @@ from PIL import Image
 
 from dff.cli import main
 from dff.colocalization import Run, colocalize
-from dff.colocalization.using import find, rename
+from dff.colocalization.explore import find, rename
 from dff.errors import DFFError, OutputError, RunError, UsageError
 from tests.colocalized import digest, photos, small_chunks, toy
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dff.cli import main
 from dff.colocalization import Run, colocalize
 from dff.colocalization.evaluate import evaluate
-from dff.colocalization.using import find, rename
+from dff.colocalization.explore import find, rename
 from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 from tests.colocalized import photos, small_chunks, toy

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from dff.cli import main
-from dff.colocalization.dataset import open_dataset
-from dff.colocalization.reading import read_sample
+from dff.colocalization.sources.opening import open_dataset
+from dff.colocalization.sources.reader import read_sample
 from dff.errors import DFFError
 from dff.images import Preprocessing, read_image
 

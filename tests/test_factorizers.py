@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 
 import dff
 from dff.cli import main
-from dff.colocalization.network import Network
+from dff.colocalization.stages.network import Network
 from dff.concepts import FACTORIZERS, check_factorizer, factorize
 from dff.errors import BankError, FactorizationError, UsageError
 from dff.nmf import OffsetNMF, as_factorizer

@@ -113,9 +113,9 @@ def colocalize(
     if threshold != "otsu":
         limit = opt.numbers("--threshold", threshold)[0]
     from dff import colocalization
-    from dff.colocalization.dataset import open_dataset
     from dff.colocalization.ranks import local_device, start
-    from dff.colocalization.repair import check_apart
+    from dff.colocalization.sources.opening import open_dataset
+    from dff.colocalization.stages.repair import check_apart
 
     ranks = start()
     if not ranks.first:
@@ -149,7 +149,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dff.colocalization.plan import CHUNK
+    from dff.colocalization.stages.job import OVER_CHUNKS
+    from dff.colocalization.stages.plan import CHUNK
 
     bars: dict[str, Any] = {}
     columns = (
@@ -163,7 +164,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 bars[stage] = (bar.add_task(stage, total=total, rate=""), time.monotonic())
             task, since = bars[stage]
             passed = time.monotonic() - since
-            images = stage != "factorizing" and "tables" not in stage and done > 1 and passed > 0
+            images = stage in OVER_CHUNKS and done > 1 and passed > 0
             rate = f"{(done - 1) * CHUNK / passed:.0f} images/s" if images else ""
             bar.update(task, completed=done, total=total, rate=rate)
 

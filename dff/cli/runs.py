@@ -62,7 +62,7 @@ def find(
     """Write a contact sheet of the images that show a concept best."""
     settings.quiet = quiet or json
     from dff.colocalization import Run
-    from dff.colocalization.using import find as show
+    from dff.colocalization.explore import find as show
 
     opened = Run(run)
     path = out or opened.path / f"find-{opened.concept(concept) + 1}.png"
@@ -84,7 +84,7 @@ def name(
     """Name a concept of a run; the name then appears everywhere."""
     settings.quiet = quiet
     from dff.colocalization import Run
-    from dff.colocalization.using import rename
+    from dff.colocalization.explore import rename
 
     opened = Run(run)
     before = opened.bank.names[opened.concept(concept)]

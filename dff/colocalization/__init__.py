@@ -8,8 +8,9 @@ A run's images are numbered from 0, its concepts from 1, as COCO's categories ar
 
 from __future__ import annotations
 
-from dff.colocalization.dataset import Dataset, open_dataset
-from dff.colocalization.opened import Run
 from dff.colocalization.pipeline import colocalize
+from dff.colocalization.run.finished import Run
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.opening import open_dataset
 
 __all__ = ["Dataset", "Run", "colocalize", "open_dataset"]

@@ -20,9 +20,9 @@ import numpy as np
 
 from dff.colocalization.annotations import Known, matched, read_annotations
 from dff.colocalization.masks import draw
-from dff.colocalization.opened import Run
 from dff.colocalization.rle import runs_from_rle
-from dff.colocalization.tables import annotations_of
+from dff.colocalization.run.coco import annotations_of
+from dff.colocalization.run.finished import Run
 from dff.metrics import box_iou
 
 __all__ = ["ClassResult", "Evaluation", "evaluate"]

@@ -10,24 +10,16 @@ from typing import Any
 
 from torch import nn
 
-from dff.colocalization.dataset import open_dataset
 from dff.colocalization.instances import MaskOptions
-from dff.colocalization.network import Network
-from dff.colocalization.opened import Run
-from dff.colocalization.plan import parse_memory, plan
 from dff.colocalization.ranks import start
-from dff.colocalization.repair import check_apart, forget_changed, repair
-from dff.colocalization.run import RunFolder
-from dff.colocalization.stages import (
-    Job,
-    Progress,
-    encode_stage,
-    exemplars_stage,
-    extract_stage,
-    fit_stage,
-    silent,
-    tables_stage,
-)
+from dff.colocalization.run.finished import Run
+from dff.colocalization.run.folder import RunFolder
+from dff.colocalization.sources.opening import open_dataset
+from dff.colocalization.stages import STAGES, Job
+from dff.colocalization.stages.job import Progress, silent
+from dff.colocalization.stages.network import Network
+from dff.colocalization.stages.plan import parse_memory, plan
+from dff.colocalization.stages.repair import check_apart, forget_changed, repair
 from dff.errors import RunError, UsageError
 from dff.explain import Explainer
 from dff.models import LoadedModel
@@ -75,7 +67,7 @@ def colocalize(
             those of all images fit, the fit is exact and one forward pass is made; else a uniform
             sample is fitted, and a second pass encodes every image.
         seed: of the sample.
-        precision: "auto", "float32" or "bfloat16" (:class:`~dff.colocalization.network.Network`).
+        precision: "auto", "float32" or "bfloat16" (:class:`.Network`).
         threshold: of masks: "otsu", or a presence in (0, 1).
         components: "largest" keeps one component a mask, "all" all of them.
         refine: let masks follow the photo's edges.
@@ -126,7 +118,7 @@ def colocalize(
         with ranks.together("opening the run"):
             if ranks.first:
                 stack.enter_context(folder.locked())
-                folder.claim(settings, force=force)
+                folder.claim(settings, [stage.name for stage in STAGES], force=force)
                 repair(job)
         folder.join(ranks.gather(folder.state)[0], ranks.rank)
         _run(job)
@@ -182,15 +174,11 @@ def _run(job: Job) -> None:
 
 def _do_stages(job: Job) -> None:
     folder, ranks = job.folder, job.ranks
-    stages = (
-        ("extract", extract_stage), ("fit", fit_stage), ("encode", encode_stage),
-        ("tables", tables_stage), ("exemplars", exemplars_stage),
-    )  # fmt: skip
-    for name, function in stages:
-        if folder.done(name):
+    for stage in STAGES:
+        if folder.done(stage.name):
             continue
-        with ranks.together(name), folder.timed(name):
+        with ranks.together(stage.name), folder.timed(stage.name):
             folder.manifest.load()  # what the other ranks have written since
-            if ranks.first or name not in ("tables", "exemplars"):
-                function(job)
-        folder.finish(name, write=ranks.first)
+            if ranks.first or stage.shared:
+                stage.work(job)
+        folder.finish(stage.name, write=ranks.first)

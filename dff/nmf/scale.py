@@ -21,7 +21,7 @@ from dff.nmf.rows import InMemory, Rows
 __all__ = ["raised", "scaled", "spread"]
 
 SAFE = 8  # the largest entry is taken as it is from 2^-8 to 2^8
-SEEN = 1 << 22  # entries that are looked at, at most: even rows of a larger matrix
+SEEN = 1 << 16  # entries that are looked at, at most: even rows of a larger matrix
 EXPONENTS = 2200  # all of float64
 
 

@@ -21,11 +21,12 @@ from dff.errors import OutputError, RunError
 from dff.files import Content, is_regular, make_folder
 from dff.manifest import Manifest
 
-__all__ = ["FORMAT", "STAGES", "RunFolder", "read_state"]
+__all__ = ["FORMAT", "INPUTS", "TABLES", "RunFolder", "chunk_name", "read_state"]
 
 FORMAT = 2
-STAGES = ("extract", "fit", "encode", "tables", "exemplars")
 STATE, LOCK = "run.json", ".dff-lock"
+INPUTS = ".dff-inputs.parquet"
+"""What each photo was when it was read (:mod:`dff.colocalization.sources.stamps`)."""
 TABLES = ("images", "instances", "scores", "concepts", "cooccurrence", "labels")
 
 
@@ -69,8 +70,8 @@ class RunFolder:
                 "another --out"
             ) from None
 
-    def claim(self, settings: Mapping[str, Any], *, force: bool) -> None:
-        """Begin, or go on with, a run of these settings.
+    def claim(self, settings: Mapping[str, Any], stages: Sequence[str], *, force: bool) -> None:
+        """Begin, or go on with, a run of these settings and stages.
 
         Raises:
             RunError: the folder holds something else, whether `force` or not; or, without
@@ -79,7 +80,7 @@ class RunFolder:
         self.manifest.load()
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".dff-")]
         if not others:
-            self._begin(settings)
+            self._begin(settings, stages)
             return
         if STATE in others and STATE not in self.manifest:
             read_state(self)  # says what is wrong with it
@@ -101,15 +102,15 @@ class RunFolder:
                     f"{str(self.path)!r} is a run of other settings: {'; '.join(different)}; "
                     "choose another --out, or give --force to start over"
                 )
-            self._begin(settings)
+            self._begin(settings, stages)
 
-    def _begin(self, settings: Mapping[str, Any]) -> None:
+    def _begin(self, settings: Mapping[str, Any], stages: Sequence[str]) -> None:
         """Start from nothing: of an earlier run, what it recorded is removed."""
         self.state = {
             "format": FORMAT,
             "version": version("deep-feature-factorization"),
             "settings": dict(settings),
-            "stages": dict.fromkeys(STAGES, "to do"),
+            "stages": dict.fromkeys(stages, "to do"),
             "counts": {},
             "timings": {},
             "clearing": True,
@@ -202,25 +203,6 @@ def chunk_name(kind: str, index: int) -> str:
     """Return the name of a chunk's file: kind "rows", "maps", or a part of the tables."""
     folder = kind if kind == "maps" else f"work/{kind if kind == 'rows' else 'parts'}"
     return f"{folder}/{index:05d}.{'safetensors' if kind in ('rows', 'maps') else kind}"
-
-
-def stage_of(name: str) -> str | None:
-    """Return the stage that writes a file of a run; None for what belongs to none."""
-    if name.startswith("work/rows/"):
-        return "extract"
-    if name == "bank.safetensors":
-        return "fit"
-    if name.startswith(("work/parts/", "maps/")):
-        return "encode"
-    if name in ("coco.json", INPUTS) or name in [f"{table}.parquet" for table in TABLES]:
-        return "tables"
-    if name.startswith("exemplars/") or name in ("concepts.png", "overlay.mp4"):
-        return "exemplars"
-    return None
-
-
-INPUTS = ".dff-inputs.parquet"
-"""What each photo was when it was read (:mod:`dff.colocalization.stamps`)."""
 
 
 def read_state(folder: RunFolder) -> dict[str, Any]:

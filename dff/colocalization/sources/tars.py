@@ -8,7 +8,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 
-from dff.colocalization.dataset import IMAGES, Dataset
+from dff.colocalization.sources.dataset import IMAGES, Dataset
 from dff.errors import ImageError, UsageError
 from dff.images import Source
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from dff.colocalization.run import RunFolder
+from dff.colocalization.run.folder import RunFolder
 from dff.concepts import ConceptBank
 from dff.labels import class_name
 

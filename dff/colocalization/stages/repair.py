@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from dff.colocalization.chunks import load_chunk
-from dff.colocalization.dataset import Dataset
-from dff.colocalization.run import INPUTS, STAGES, RunFolder, chunk_name, stage_of
-from dff.colocalization.stages import Job
-from dff.colocalization.stamps import Row, changed_images
+from dff.colocalization.run.folder import INPUTS, RunFolder, chunk_name
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.stamps import Row, changed_images
+from dff.colocalization.stages import STAGES, Job
+from dff.colocalization.stages.chunks import load_chunk
+from dff.colocalization.stages.encode import PARTS
 from dff.errors import UsageError
 
 __all__ = ["check_apart", "forget_changed", "repair"]
@@ -51,18 +52,20 @@ def check_apart(given: Any, out: Path) -> None:
 def repair(job: Job) -> None:
     """Forget what is damaged, and what changed photos have touched, so that it is made again."""
     folder = job.folder
-    damaged = [name for name in folder.damaged() if stage_of(name)]
-    if damaged:
-        folder.forget(damaged)
-        folder.redo(_stages_for({stage_of(name) for name in damaged}, folder))
+    names = folder.damaged()
+    damaged = {stage.name: list(filter(stage.leaves, names)) for stage in STAGES}
+    if any(damaged.values()):
+        for some in damaged.values():
+            folder.forget(some)
+        folder.redo(_stages_for({stage for stage, some in damaged.items() if some}, folder))
     forget_changed(job)
 
 
-def _stages_for(damaged: set[str | None], folder: RunFolder) -> list[str]:
+def _stages_for(damaged: set[str], folder: RunFolder) -> list[str]:
     """Return the stages to do again where files of some stages are damaged."""
     if "fit" in damaged:
-        return list(STAGES)
-    again = [stage for stage in STAGES if stage in damaged]
+        return [stage.name for stage in STAGES]
+    again = sorted(damaged)
     if "extract" in damaged and folder.done("fit"):
         again.remove("extract")  # rows that are not there are made again where they are needed
     if "tables" in damaged and "encode" not in again:
@@ -89,11 +92,9 @@ def forget_changed(job: Job) -> bool:
             if kind == "rows" and touched:
                 names.append(chunk_name("rows", index))
             if kind == "parts" and (touched or refit):
-                names += [
-                    chunk_name(part, index) for part in ("images", "instances", "coco", "maps")
-                ]
+                names += [chunk_name(part, index) for part in PARTS]
     names += ["bank.safetensors"] if refit else []
-    folder.redo(STAGES if refit else STAGES[2:])
+    folder.redo([stage.name for stage in (STAGES if refit else STAGES[2:])])
     folder.forget([name for name in [*names, INPUTS] if name in folder.manifest])
     return True
 

@@ -18,7 +18,7 @@ from dff.activations import STOP, Answer, intercept
 from dff.activations.borrowing import model_errors
 from dff.activations.layers import probe_input
 from dff.activations.layouts import main_tensor, read_scores
-from dff.colocalization.fusing import fused
+from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, OutOfMemoryError, UsageError
 from dff.explain import Explainer

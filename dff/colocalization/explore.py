@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from dff.colocalization.exemplars import (
+from dff.colocalization.run.coco import renamed_coco
+from dff.colocalization.run.finished import Run
+from dff.colocalization.stages.exemplars import (
     best_instances,
     crops,
     entry,
@@ -17,8 +19,6 @@ from dff.colocalization.exemplars import (
     png,
     write_exemplars,
 )
-from dff.colocalization.opened import Run
-from dff.colocalization.tables import renamed_coco
 from dff.errors import RunError, UsageError
 from dff.files import write_file
 from dff.rendering import contact_sheet

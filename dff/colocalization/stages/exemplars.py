@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
+from safetensors.torch import load_file
 
-from dff.colocalization.dataset import Dataset
 from dff.colocalization.masks import draw
 from dff.colocalization.rle import runs_from_rle
-from dff.colocalization.run import RunFolder
-from dff.colocalization.tables import annotations_of
+from dff.colocalization.run.coco import annotations_of
+from dff.colocalization.run.folder import RunFolder, chunk_name
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.video import VideoDataset, write_video
+from dff.colocalization.stages.job import Job
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
+from dff.heatmaps import upsample
 from dff.images import read_image
-from dff.rendering import LegendEntry, contact_sheet
+from dff.rendering import LegendEntry, contact_sheet, overlay
 
 __all__ = [
     "Best",
@@ -30,6 +34,7 @@ __all__ = [
     "crop",
     "crops",
     "entry",
+    "exemplars_stage",
     "masks_for",
     "png",
     "write_exemplars",
@@ -102,6 +107,30 @@ def outlined(pixels: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.n
     cv2.drawContours(result, contours, -1, (255, 255, 255), thickness + 2)
     cv2.drawContours(result, contours, -1, edge, thickness)
     return np.asarray(result)
+
+
+def exemplars_stage(job: Job) -> None:
+    """Crops and the contact sheet."""
+    bank = job.bank()
+    write_exemplars(job.folder, job.dataset, bank)
+    if isinstance(job.dataset, VideoDataset):
+        _overlay(job, job.dataset, bank)
+
+
+def _overlay(job: Job, video: VideoDataset, bank: ConceptBank) -> None:
+    """Write overlay.mp4: each frame with its concepts, whose colours are the bank's throughout."""
+
+    def frames() -> Iterator[np.ndarray]:
+        for index, some in enumerate(job.chunks):
+            file = job.folder.file(chunk_name("maps", index))
+            maps = load_file(file)["maps"].float().numpy()
+            for at, image in enumerate(some):
+                pixels = read_image(video.source(image)).pixels
+                shown = upsample(np.clip(maps[at], 0, 1), pixels.shape[:2], job.network.grid)
+                yield overlay(pixels, shown, colors=bank.colors)
+
+    with job.folder.manifest.writing("overlay.mp4") as path:
+        write_video(path, frames(), video.rate)
 
 
 def write_exemplars(

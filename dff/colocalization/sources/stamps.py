@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from dff.files import digest_of
 
 if TYPE_CHECKING:
-    from dff.colocalization.dataset import Dataset
+    from dff.colocalization.sources.dataset import Dataset
 
 __all__ = ["Row", "Stamp", "changed_images", "status"]
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 
-from dff.colocalization.dataset import Dataset, reopen
-from dff.colocalization.run import TABLES, RunFolder, chunk_name, read_state
+from dff.colocalization.run.folder import TABLES, RunFolder, chunk_name, read_state
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.opening import reopen
 from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 

@@ -12,15 +12,30 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dff.colocalization.network import Network
 from dff.colocalization.ranks import Ranks
+from dff.colocalization.run.folder import chunk_name
+from dff.colocalization.stages.job import FITTING, Job
+from dff.colocalization.stages.network import Network
 from dff.concepts import ConceptBank, bank_from, solver
 from dff.errors import FactorizationError, UsageError
 
-__all__ = ["fit_bank", "load_rows"]
+__all__ = ["fit_bank", "fit_stage", "load_rows"]
 
 START_ROWS = 8192  # the start is fitted on so many rows at least
 START_ROWS_PER_CONCEPT = 512
+
+
+def fit_stage(job: Job) -> None:
+    """Factorize the rows; rank 0 writes the bank."""
+    job.progress(FITTING, 0, 1)
+    count = len(job.plan.fit_chunks)
+    paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
+    bank, rows = fit_bank(paths, job.concepts, job.network, job.ranks)
+    if job.ranks.first:
+        job.folder.write({"bank.safetensors": bank.to_bytes()})
+        job.folder.state["exact"] = job.plan.exact
+        job.folder.state["counts"]["rows"] = rows
+    job.progress(FITTING, 1, 1)
 
 
 def load_rows(paths: Sequence[Path], channels: int) -> Tensor:

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from dff.colocalization.dataset import Dataset
-from dff.colocalization.stamps import Stamp, status
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.stamps import Stamp, status
 from dff.errors import DFFError
 from dff.images import MAX_PIXELS, Preprocessing, read_image
 from dff.images.decoding import from_pillow

@@ -1,4 +1,4 @@
-"""The tables of a run, put together from the chunks: images, instances, COCO.
+"""The tables of a run, put together from the chunks.
 
 All are streamed: no more than some chunks are in memory at a time.
 """
@@ -6,26 +6,19 @@ All are streamed: no more than some chunks are in memory at a time.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dff.colocalization.dataset import Dataset
-from dff.colocalization.run import INPUTS, RunFolder, chunk_name
-from dff.concepts import ConceptBank
+from dff.colocalization.run.folder import INPUTS, RunFolder, chunk_name
+from dff.colocalization.sources.dataset import Dataset
 from dff.labels import class_name
 
 __all__ = [
-    "annotations_of",
-    "categories",
+    "image_facts",
     "printable",
-    "renamed_coco",
-    "write_coco",
     "write_images",
     "write_inputs",
     "write_instances",
@@ -146,79 +139,3 @@ def write_inputs(folder: RunFolder, chunks: int) -> None:
             yield pa.table([facts["ids"], *map(list, columns)], schema=INPUT_COLUMNS)
 
     write_table(folder, INPUTS, INPUT_COLUMNS, tables())
-
-
-def categories(bank: ConceptBank) -> str:
-    """Return COCO's categories, one a concept, as one line of JSON."""
-    return json.dumps(
-        [
-            {"id": k + 1, "name": name, "supercategory": "concept"}
-            for k, name in enumerate(bank.names)
-        ]
-    )
-
-
-def write_coco(folder: RunFolder, dataset: Dataset, chunks: int, bank: ConceptBank) -> None:
-    """Write coco.json: the images that could be read, and a box and a mask for each instance.
-
-    Its second line holds the categories, so that names can be changed without a parser.
-    """
-    info = {
-        "description": f"concepts of {bank.model}, layer {bank.layer}",
-        "version": version("deep-feature-factorization"),
-    }
-
-    def write(file: IO[bytes]) -> None:
-        def put(text: str) -> None:
-            file.write(text.encode())
-
-        put(f'{{"info": {json.dumps(info)},\n"categories": {categories(bank)},\n"images": [')
-        _separated(put, _image_lines(folder, dataset, chunks))
-        put('],\n"annotations": [')
-        _separated(put, _annotation_lines(folder, chunks))
-        put("]}\n")
-
-    folder.write({"coco.json": write})
-
-
-def renamed_coco(path: Path, bank: ConceptBank, file: IO[bytes]) -> None:
-    """Copy coco.json to `file` with the concepts' names as they are now, on its second line."""
-    with path.open("rb") as old:
-        file.write(old.readline())
-        old.readline()
-        file.write(f'"categories": {categories(bank)},\n'.encode())
-        shutil.copyfileobj(old, file)
-
-
-def _separated(put: Callable[[str], None], lines: Iterator[str]) -> None:
-    separator = "\n"
-    for line in lines:
-        put(separator + line)
-        separator = ",\n"
-
-
-def _image_lines(folder: RunFolder, dataset: Dataset, chunks: int) -> Iterator[str]:
-    for facts in image_facts(folder, chunks):
-        for i, width, height, error in zip(
-            facts["ids"], facts["widths"], facts["heights"], facts["errors"], strict=True
-        ):
-            if error is None:
-                name = printable(dataset.paths[i])
-                yield json.dumps({"id": i, "file_name": name, "width": width, "height": height})
-
-
-def _annotation_lines(folder: RunFolder, chunks: int) -> Iterator[str]:
-    for index in range(chunks):
-        with folder.file(chunk_name("coco", index)).open() as lines:
-            for line in lines:
-                yield line.rstrip("\n")
-
-
-def annotations_of(path: Path, images: Collection[int]) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of some images from a run's coco.json, a line at a time."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if '"category_id"' in line[:80]:  # after "id" and "image_id"
-                image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
-                if image in images:
-                    yield json.loads(line.rstrip().removesuffix("]}").rstrip(","))

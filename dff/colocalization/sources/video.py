@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from dff.colocalization.dataset import Dataset
+from dff.colocalization.sources.dataset import Dataset
 from dff.errors import ImageError, OutputError, UsageError
 from dff.images import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["VideoDataset", "write_video"]
+__all__ = ["VIDEOS", "VideoDataset", "write_video"]
+
+VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
 
 
 class VideoDataset(Dataset):

@@ -1,0 +1,106 @@
+"""What is known of some consecutive images, on its way from one pass to the next.
+
+A chunk leaves one file of rows (first pass) and a shard of maps with its parts of the tables
+(second pass, or from the rows where they are all there).
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from dff.colocalization.sources.stamps import Row
+
+__all__ = ["Chunk", "Writer", "chunk_bytes", "chunk_facts", "load_chunk"]
+
+
+@dataclass(eq=False)
+class Chunk:
+    """What is known of some consecutive images.
+
+    Attributes:
+        ids: (n,) their numbers.
+        widths, heights: (n,) in pixels, 0 where unreadable.
+        errors: (n,) what is wrong, None for a good image.
+        predicted: (n,) class index, -1 where there is none.
+        probability: (n,) of that class.
+        stamps: (n,) what each was when it was read, None where nothing can tell.
+        rows: (good images, cells drawn, channels).
+    """
+
+    ids: list[int]
+    widths: list[int] = field(default_factory=list)
+    heights: list[int] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
+    predicted: list[int] = field(default_factory=list)
+    probability: list[float] = field(default_factory=list)
+    stamps: list[Row | None] = field(default_factory=list)
+    rows: Tensor | None = None
+
+    @property
+    def good(self) -> list[int]:
+        """Positions of the images without an error."""
+        return [i for i, error in enumerate(self.errors) if error is None]
+
+
+class Writer:
+    """Writes in the background, one file behind the work; errors come out at the next call."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="dff-writer")
+        self.pending: Future[Any] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self.pool.shutdown(wait=True)
+
+    def submit(self, function: Any, *arguments: Any) -> None:
+        """Write once the file before is whole."""
+        self.wait()
+        self.pending = self.pool.submit(function, *arguments)
+
+    def wait(self) -> None:
+        """Return when nothing is being written.
+
+        Raises:
+            OutputError: what the last write ran into.
+        """
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
+
+
+def chunk_bytes(chunk: Chunk) -> bytes:
+    """Return a chunk with its rows as a safetensors file."""
+    tensors = {} if chunk.rows is None else {"rows": chunk.rows.contiguous()}
+    return to_safetensors(tensors, {"facts": json.dumps(chunk_facts(chunk))})
+
+
+def load_chunk(path: Path, *, rows: bool = True) -> Chunk:
+    """Read a chunk, with its rows if wanted."""
+    with safe_open(path, "pt") as file:
+        chunk = Chunk(**json.loads(file.metadata()["facts"]))
+        if rows and "rows" in file.keys():  # noqa: SIM118
+            chunk.rows = file.get_tensor("rows")
+    return chunk
+
+
+def chunk_facts(chunk: Chunk) -> dict[str, Any]:
+    return {
+        "ids": chunk.ids, "widths": chunk.widths, "heights": chunk.heights,
+        "errors": chunk.errors, "predicted": chunk.predicted, "probability": chunk.probability,
+        "stamps": chunk.stamps,
+    }  # fmt: skip

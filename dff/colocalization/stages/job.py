@@ -1,0 +1,56 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dff.colocalization.instances import MaskOptions
+from dff.colocalization.ranks import Ranks
+from dff.colocalization.run.folder import RunFolder
+from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.stages.network import Network
+from dff.colocalization.stages.plan import Plan
+from dff.concepts import ConceptBank
+
+__all__ = [
+    "FITTING", "OVER_CHUNKS", "PLACING", "READING", "SAMPLING", "WRITING", "Job", "Progress",
+    "silent",
+]  # fmt: skip
+
+READING, SAMPLING = "reading and running the model", "first pass: a sample"
+FITTING, PLACING, WRITING = "factorizing", "placing concepts", "writing tables"
+OVER_CHUNKS = (READING, SAMPLING, PLACING)
+"""The stages whose progress counts chunks of images."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(eq=False)
+class Job:
+    """What the stages share."""
+
+    folder: RunFolder
+    dataset: Dataset
+    network: Network
+    plan: Plan
+    concepts: int
+    options: MaskOptions
+    batch: int
+    workers: int
+    strict: bool
+    ranks: Ranks
+    progress: Progress = field(default=silent)
+
+    @property
+    def chunks(self) -> list[Sequence[int]]:
+        """All images, a shard of maps each."""
+        return self.plan.chunks
+
+    def bank(self) -> ConceptBank:
+        """The concepts, once they are found."""
+        return ConceptBank.load(self.folder.file("bank.safetensors"))
