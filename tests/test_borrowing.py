@@ -29,7 +29,6 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-
 def in_threads(*jobs):
     """Run the jobs at once; return what each returned, and raise what one raised."""
     results, errors = [None] * len(jobs), []

@@ -15,7 +15,7 @@ from dff.cli import main
 from dff.colocalization import Run, colocalize
 from dff.colocalization.explore import find, rename
 from dff.errors import DFFError, OutputError, RunError, UsageError
-from tests.colocalized import digest, photos, small_chunks, toy
+from tests.colocalized import digest, identity, photos, small_chunks, toy
 
 OPTIONS = {"concepts": 2, "batch": 4, "workers": 2}
 SAMPLED = {**OPTIONS, "memory": 8 * 10 * 48}
@@ -122,10 +122,10 @@ def test_find_replaces_nothing_but_its_own_sheets(kind, made, tmp_path):
         "loop": lambda: out.symlink_to(out),
         "file": lambda: out.write_text("mine"),
     }[kind]()
-    before = os.lstat(out)
+    before = identity(out)
     with pytest.raises(OutputError, match=r"sheet\.png"):
         find(run, 1, out)
-    assert os.lstat(out) == before
+    assert identity(out) == before
     find(run, 1, tmp_path / "new.png")
     find(run, 2, tmp_path / "new.png")  # its own
 

@@ -10,6 +10,7 @@ import pytest
 from dff.errors import OutputError
 from dff.files import make_folder, write_file
 from dff.manifest import Manifest
+from tests.colocalized import identity
 
 
 def test_own_files_are_replaced_and_removed(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def _file(path: Path) -> None:
 @pytest.mark.parametrize("make", [_fifo, _folder, _dangling, _loop, _link, _file])
 def test_what_is_not_ours_stays(tmp_path: Path, make) -> None:
     make(tmp_path / "a.txt")
-    before = os.lstat(tmp_path / "a.txt")
+    before = identity(tmp_path / "a.txt")
     manifest = Manifest(tmp_path)
     for write in (
         lambda: manifest.write({"b.txt": "b", "a.txt": "ours"}),
@@ -63,7 +64,7 @@ def test_what_is_not_ours_stays(tmp_path: Path, make) -> None:
     ):
         with pytest.raises(OutputError, match=r"a\.txt"):
             write()
-    assert os.lstat(tmp_path / "a.txt") == before
+    assert identity(tmp_path / "a.txt") == before
     assert not manifest.remove("a.txt")
     assert not (tmp_path / "b.txt").exists()
     assert not [
