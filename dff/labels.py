@@ -39,10 +39,10 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         raise UsageError(f"the labels {str(path)!r} are empty; expected one class name a line")
     names = tuple(line.strip() for line in lines)
     for number, name in enumerate(names, 1):
-        if len(name) > LONGEST:
+        if len(name) > LONGEST or "\0" in name:
             raise UsageError(
                 f"the labels {str(path)!r} hold no class name in line {number}: "
-                f"{shortened(name, 40)!r}; expected at most {LONGEST} characters"
+                f"{shortened(name, 40)!r}; expected text of at most {LONGEST} characters"
             )
     return names
 
