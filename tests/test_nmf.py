@@ -21,10 +21,10 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import NMF, OffsetNMF, RowBlocks, SemiNMF, as_factorizer, rows, start
+from dff.nmf import NMF, OffsetNMF, RowBlocks, SemiNMF, as_factorizer, initialization, rows
 from dff.nmf.fitting import Settings
-from dff.nmf.start import race
-from dff.nmf.steps import encode, sweep
+from dff.nmf.initialization import race
+from dff.nmf.updates import encode, sweep
 
 
 def planted(rows=300, columns=40, k=4, *, seed=0, noise=0.0, dtype=np.float64):
@@ -390,7 +390,7 @@ def test_more_starts_end_lower_on_few_rows():
 
 @pytest.mark.parametrize("kind", [NMF, SemiNMF])
 def test_the_best_start_wins_the_race_and_the_first_one_a_tie(kind, monkeypatch):
-    monkeypatch.setattr(start, "RACE", 2)
+    monkeypatch.setattr(initialization, "RACE", 2)
     a = torch.from_numpy(planted(rows=60, noise=0.5)[0])
     a = a - a.mean(0) if kind is SemiNMF else a
     settings, energy = Settings(kind._constraint, a.dtype, 1, 0.0), float(a.square().sum())

@@ -11,8 +11,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from dff.errors import FactorizationError
-from dff.nmf import NMF, SemiNMF
-from dff.nmf.init import starts
+from dff.nmf import NMF, SemiNMF, starts
 
 KINDS = pytest.mark.parametrize("kind", [NMF, SemiNMF])
 

@@ -19,8 +19,8 @@ import torch.multiprocessing as mp
 
 from dff.errors import FactorizationError, UsageError
 from dff.nmf import NMF, RowBlocks, SemiNMF
+from dff.nmf.initialization import SAMPLE_ROWS
 from dff.nmf.rows import PARTS_BLOCK_BYTES
-from dff.nmf.start import SAMPLE_ROWS
 from tests.resident import COLUMNS, ROWS, K
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,14 +1,13 @@
-"""The loop: look at A block by block, gather statistics, update the components, extrapolate.
+"""The loop around the update formula: passes over A, extrapolation, when to stop, the result.
 
-One look does all that A is needed for, block by block: check it, encode it against the components,
-and add its share to the statistics (see ``steps``). Three ideas make few looks enough:
+One pass does all that A is needed for, block by block: check it, encode it against the components,
+and add its share to the statistics (see ``updates``). Two ideas make few passes enough, beside an
+initialization that is nearly there (see ``initialization``):
 
-- Many rows: the start is fitted on a sample of them in a basis of its leading singular vectors
-  (Erichson et al. 2018), where a look costs next to nothing; all rows only finish it.
-- Extrapolation: the components are pushed on along their last move before the next look (Ang &
+- Extrapolation: the components are pushed on along their last move before the next pass (Ang &
   Gillis 2019); where that raised the loss, the best components are taken up again.
 - The loss comes from the statistics, before and after the components' update, so stopping costs
-  nothing and needs no look to compare with.
+  nothing and needs no pass to compare with.
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dff.nmf.distributed import Total, alone
-from dff.nmf.inputs import Inspector
-from dff.nmf.products import multiply
-from dff.nmf.rows import Converter, Rows
-from dff.nmf.steps import Constraint, Statistics, encode, least_squares, sweep
-from dff.nmf.threads import side_by_side
+from dff.nmf.backend import Total, alone, multiply, side_by_side
+from dff.nmf.rows import Converter, Inspector, Rows
+from dff.nmf.updates import Constraint, Statistics, encode, explained, least_squares, sweep
 
 __all__ = [
-    "Encoding",
+    "Factors",
     "Fit",
     "Settings",
     "encode_rows",
     "first_solve",
-    "look",
     "minimise",
     "next_solve",
+    "ordered_factors",
+    "pass_over",
     "summed",
 ]
 
 MOMENTUM = 0.5  # share of the last move, at first
+GROWTH, DECAY = 1.05, 1.5  # of the momentum, after a pass that lowered the loss, or did not
 
 Solve = Callable[[Tensor, Tensor, Tensor], None]
+"""Improves codes (k, b), in place, for gram = H Hᵀ (k, k) and cross = H Aᵀ (k, b)."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,85 @@ class Settings:
 
 @dataclass
 class Fit:
-    """What the loop found: components (k, c), the codes (k, n) and statistics they come from.
+    """What the loop has reached.
 
-    And ||A||², and the losses.
+    Attributes:
+        components: H (k, c), of the least loss so far.
+        statistics: those that H was updated with.
+        codes: Wᵀ (k, n) of the last pass.
+        energy: ||A||² over all ranks.
+        losses: the least ||A - W H||² after each pass.
+        settled: whether it ended before ``max_iter``.
     """
 
     components: Tensor
-    codes: Tensor
     statistics: Statistics
-    energy: float = 0.0
+    codes: Tensor
+    energy: float
     losses: list[float] = field(default_factory=list)
     settled: bool = False
 
 
-def look(
+def minimise(
+    rows: Rows,
+    components: Tensor,
+    settings: Settings,
+    *,
+    energy: float = 0.0,
+    inspector: Inspector | None = None,
+    basis: Tensor | None = None,
+) -> Fit:
+    """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
+
+    Settled once the update of the components lowers the loss by less than ``tol`` of it. `energy`
+    is ||A||² over all ranks; where it is not known, the first pass feeds the `inspector` to get
+    it. `basis` is that of :func:`pass_over`.
+    """
+    update, floor = settings.constraint.update, settings.constraint.floor
+    codes = components.new_empty(len(components), rows.shape[0])
+    no_statistics = Statistics(components, components[:, : len(components)])
+    fit = Fit(components, no_statistics, codes, energy)
+    best, momentum, pushed = float("inf"), MOMENTUM, False
+    for turn in range(settings.max_iter):
+        statistics = pass_over(
+            rows, codes, components, next_solve if turn else first_solve,
+            precision=settings.precision, basis=basis, inspector=inspector,
+        )  # fmt: skip
+        if inspector is not None:
+            fit.energy, inspector = inspector.finish(rows, settings.total), None
+        statistics = summed(statistics, settings.total)
+        updated = update(components, statistics)
+        loss = statistics.loss(updated, fit.energy)
+        if loss <= best:
+            gain = statistics.loss(components, fit.energy) - loss
+            fit.settled = gain <= settings.tol * abs(loss)
+            move = updated - fit.components
+            fit.components, fit.statistics, best, pushed = updated, statistics, loss, turn > 0
+            momentum = min(1.0, momentum * GROWTH)
+            components = updated.add(move, alpha=momentum * pushed).clamp_min_(floor)
+        else:
+            fit.settled = not pushed  # all that is left is rounding
+            components, momentum, pushed = fit.components, momentum / DECAY, False
+        fit.losses.append(best)
+        if fit.settled:
+            break
+    return fit
+
+
+def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
+    """Sweep the codes up from zero, as long as it takes to come near the minimum.
+
+    On few rows this ends in better local minima than a start at clipped least squares.
+    """
+    sweep(codes.zero_(), gram, cross, times=8)
+
+
+def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
+    """Sweep the codes on from where they are."""
+    sweep(codes, gram, cross, times=2)
+
+
+def pass_over(
     rows: Rows,
     codes: Tensor,
     components: Tensor,
@@ -88,25 +152,24 @@ def look(
     rounded = components.to(precision)
     exact = rounded.to(components.dtype)
     gram = exact @ exact.T
-    seen_as = rounded if basis is None else multiply(rounded, basis.T)
+    projected = rounded if basis is None else multiply(rounded, basis.T)
 
     def gather(part: Rows) -> tuple[Tensor, Tensor]:
-        cross_total = torch.zeros_like(seen_as, dtype=gram.dtype)
-        gram_total, converted = torch.zeros_like(gram), Converter(precision)
+        part_cross = torch.zeros_like(projected, dtype=gram.dtype)
+        part_gram, converted = torch.zeros_like(gram), Converter(precision)
         for where, values in part.blocks():
             if inspector is not None:
                 inspector(values)
-            block = converted(values)
-            own = codes[:, where]
-            solve(own, gram, multiply(seen_as, block.T).to(gram.dtype))
-            rounded_own = own.to(precision)
-            cross_total += multiply(rounded_own, block)
-            exact_own = rounded_own.to(gram.dtype)
-            gram_total.addmm_(exact_own, exact_own.T)
-        return cross_total, gram_total
+            block, block_codes = converted(values), codes[:, where]
+            solve(block_codes, gram, multiply(projected, block.T).to(gram.dtype))
+            rounded_codes = block_codes.to(precision)
+            part_cross += multiply(rounded_codes, block)
+            exact_codes = rounded_codes.to(gram.dtype)
+            part_gram.addmm_(exact_codes, exact_codes.T)
+        return part_cross, part_gram
 
-    found = side_by_side(gather, rows.parts())
-    cross, codes_gram = (sum(sums[1:], sums[0]) for sums in zip(*found, strict=True))
+    gathered = zip(*side_by_side(gather, rows.parts()), strict=True)
+    cross, codes_gram = (sum(sums[1:], sums[0]) for sums in gathered)
     return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
 
 
@@ -117,65 +180,6 @@ def summed(statistics: Statistics, total: Total) -> Statistics:
     columns = statistics.cross.shape[-1]
     packed = total(torch.cat([statistics.cross, statistics.gram], dim=-1))
     return Statistics(packed[..., :columns].contiguous(), packed[..., columns:].contiguous())
-
-
-def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
-    """Sweep the codes up from zero, as long as it takes to come near the minimum.
-
-    On few rows this ends in better local minima than a start at clipped least squares.
-    """
-    sweep(codes.zero_(), gram, cross, times=8)
-
-
-def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
-    """Sweep the codes on from where they are."""
-    sweep(codes, gram, cross, times=2)
-
-
-def minimise(
-    rows: Rows,
-    components: Tensor,
-    energy: float | Inspector,
-    settings: Settings,
-    *,
-    basis: Tensor | None = None,
-) -> Fit:
-    """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
-
-    Settled once the update of the components lowers the loss by less than ``tol`` of it. `energy`
-    is ||A||² over all ranks, or the inspector that the first look shall feed to get it. `basis` is
-    that of :func:`look`.
-    """
-    constraint, precision, tol = settings.constraint, settings.precision, settings.tol
-    inspector = energy if isinstance(energy, Inspector) else None
-    codes = components.new_empty(len(components), rows.shape[0])
-    fit = Fit(components, codes, Statistics(components, components[:, : len(components)]))
-    best, momentum, pushed = float("inf"), MOMENTUM, False
-    for turn in range(settings.max_iter):
-        solve = next_solve if turn else first_solve
-        seen = look(
-            rows, codes, components, solve, precision=precision, basis=basis, inspector=inspector
-        )
-        if inspector is not None:
-            energy, inspector = inspector.finish(rows, settings.total), None
-        assert isinstance(energy, float)
-        seen = summed(seen, settings.total)
-        found = constraint.update(components, seen)
-        loss = seen.loss(found, energy)
-        if loss <= best:
-            fit.settled = seen.loss(components, energy) - loss <= tol * abs(loss)
-            step = found - fit.components
-            fit.components, fit.statistics, best, pushed = found, seen, loss, turn > 0
-            momentum = min(1.0, momentum * 1.05)
-            components = found.add(step, alpha=momentum * pushed).clamp_min_(constraint.floor)
-        else:
-            fit.settled = not pushed  # all that is left is rounding
-            components, momentum, pushed = fit.components, momentum / 1.5, False
-        fit.energy = energy
-        fit.losses.append(best)
-        if fit.settled:
-            break
-    return fit
 
 
 @dataclass(frozen=True)
@@ -203,19 +207,70 @@ def encode_rows(
 
     def gather(part: Rows) -> Tensor:
         cross = components.new_empty(len(components), part.shape[0])
-        converted, at = Converter(components.dtype), 0
-        whole = slice(0, 0)
+        converted, done, stop = Converter(components.dtype), 0, 0
         for where, values in part.blocks():
             if inspector is not None:
                 inspector(values)
-            cross[:, at : at + len(values)] = multiply(components, converted(values).T)
-            at += len(values)
-            whole = slice(where.stop - at, where.stop)
-        own = codes[:, whole]
+            block = converted(values)
+            cross[:, done : done + len(block)] = multiply(components, block.T)
+            done, stop = done + len(block), where.stop
+        part_codes = codes[:, stop - done : stop]
         if start is None:
-            own.copy_(least_squares(gram, cross).clamp_min_(0))
-        encode(own, gram, cross)
-        return cross.mul_(own).sum(1, dtype=torch.float64)
+            part_codes.copy_(least_squares(gram, cross).clamp_min_(0))
+        encode(part_codes, gram, cross)
+        return cross.mul_(part_codes).sum(1, dtype=torch.float64)
 
     agreements = side_by_side(gather, rows.parts())
     return Encoding(codes, sum(agreements[1:], agreements[0]), codes @ codes.T)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The result: components by explained share, largest first.
+
+    Attributes:
+        codes: W (n, k), of one process's rows.
+        components: H (k, c), rows of unit length, or zero where unused.
+        explained_share: (k,), float64, of ||A||².
+        rest_share: ||A - W H||² / ||A||²; 0 where A is zero.
+        error: ||A - W H||.
+    """
+
+    codes: Tensor
+    components: Tensor
+    explained_share: Tensor
+    rest_share: float
+    error: float
+
+
+def ordered_factors(rows: Rows, fit: Fit, settings: Settings) -> Factors:
+    """Give the components unit length, encode all rows against them, and order both."""
+    components, codes = _unit_components(fit)
+    # With opposite components codes may grow together: there, start as transform does.
+    start = codes if settings.constraint.floor == 0 else None
+    encoding, k = encode_rows(rows, components, start), len(components)
+    figures = torch.cat([encoding.gram.double(), encoding.agreement.unsqueeze(1)], dim=1)
+    figures = settings.total(figures)
+    takes_off = explained(figures[:, k], figures[:, :k], components)
+    order = takes_off.argsort(descending=True, stable=True)
+    share = takes_off[order] / (fit.energy or 1.0)
+    return Factors(
+        codes=encoding.codes.T.index_select(1, order),
+        components=components[order],
+        explained_share=share,
+        rest_share=float(1 - share.sum()) if fit.energy else 0.0,
+        error=max(0.0, fit.energy - float(takes_off.sum())) ** 0.5,
+    )
+
+
+def _unit_components(fit: Fit) -> tuple[Tensor, Tensor]:
+    """Return the components (k, c) by what they explain, and their codes (k, n).
+
+    The components are of unit length, or zero where unused.
+    """
+    order = fit.statistics.explained(fit.components).argsort(descending=True, stable=True)
+    lengths = torch.linalg.vector_norm(fit.components, dim=1, keepdim=True)
+    used = (fit.statistics.gram.diagonal() > 0).unsqueeze(1) & (lengths > 0)
+    unit = fit.components / torch.where(used, lengths, 1.0)
+    codes = fit.codes.mul_(torch.where(used, lengths, 0.0))
+    return torch.where(used, unit, 0.0)[order], codes[order]

@@ -1,11 +1,13 @@
-"""Where the rows of A come from: memory, a memory-mapped file, or blocks made anew on each look.
+"""A, read block by block: where its rows come from, and whether they may be factorized.
 
-A factorization only ever asks for A's shape, for its blocks in order, and for a sample of rows.
+Rows lie in memory, in a memory-mapped file, or in blocks made anew on each pass. A factorization
+only ever asks for A's shape, for its blocks in order, and for parts to work on side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -14,14 +16,24 @@ import torch
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf.threads import workers
+from dff.nmf.backend import Total, alone, arithmetic_dtype, raised, unsafe_exponent, workers
 
-__all__ = ["BLOCK_BYTES", "Converter", "InMemory", "RowBlocks", "Rows", "as_tensor", "sample"]
+__all__ = [
+    "Converter",
+    "InMemory",
+    "Inspector",
+    "MappedRows",
+    "RowBlocks",
+    "Rows",
+    "as_tensor",
+    "scaled",
+    "unsafe_power",
+]
 
 BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
 PARTS_BLOCK_BYTES = 1 << 25  # of the blocks in use at once, where parts are worked on side by side
 DEVICE_BLOCK_BYTES = 1 << 28  # large enough on a GPU that starting its kernels does not count
-PIECE_ROWS = 512  # sampled at once
+SEEN_ENTRIES = 1 << 22  # of a block, to find its largest: even rows of a larger one
 
 
 class Rows(Protocol):
@@ -44,16 +56,16 @@ class Rows(Protocol):
 class InMemory:
     """The rows of a tensor (n, c), perhaps memory-mapped; blocks are views.
 
-    The tensor may be one of `parts` of a whole, which has `first` rows before it.
+    The tensor may be one of `parts` of a whole, which has `row_offset` rows before it.
     """
 
-    def __init__(self, values: Tensor, first: int = 0, parts: int = 1) -> None:
+    def __init__(self, values: Tensor, row_offset: int = 0, parts: int = 1) -> None:
         self.values = values
         self.shape = (values.shape[0], values.shape[1])
-        self._first = first
-        here = values.device.type == "cpu"
+        self._row_offset = row_offset
+        on_cpu = values.device.type == "cpu"
         self._block_bytes = (
-            min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts) if here else DEVICE_BLOCK_BYTES
+            min(BLOCK_BYTES, PARTS_BLOCK_BYTES // parts) if on_cpu else DEVICE_BLOCK_BYTES
         )
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -66,7 +78,7 @@ class InMemory:
         height = max(256, self._block_bytes // (max(4, self.values.element_size()) * self.shape[1]))
         for first in range(0, max(1, len(self.values)), height):
             block = self.values[first : first + height]
-            start = self._first + first
+            start = self._row_offset + first
             yield slice(start, start + len(block)), exact(block)
 
     def parts(self) -> list[InMemory]:
@@ -83,7 +95,7 @@ class RowBlocks:
     """The rows of a matrix too large for memory, as blocks that can be read again and again.
 
     Args:
-        blocks: an iterable that starts over each time: a list of arrays or memory maps, or an
+        source: an iterable that starts over each time: a list of arrays or memory maps, or an
             object whose ``__iter__`` reads or computes them anew. Each block is (rows, c), numpy or
             torch, float16 and bfloat16 included; it is read in pieces as float32 (float64 stays).
             A generator runs once only and is refused.
@@ -105,7 +117,7 @@ class RowBlocks:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, c), from one look at every block's shape."""
+        """(n, c), read once from every block's shape."""
         if self._shape is None:
             shapes = [self._matrix_shape(block) for block in self._source]
             widths = {columns for _, columns in shapes}
@@ -141,7 +153,7 @@ class RowBlocks:
         if first != self.shape[0]:
             raise FactorizationError(
                 f"the row blocks gave {self.shape[0]} rows at first and {first} now: they must be "
-                "the same on every look"
+                "the same on every pass"
             )
 
     def parts(self) -> list[RowBlocks]:
@@ -149,19 +161,67 @@ class RowBlocks:
         return [self]
 
 
-class Converter:
-    """Gives blocks in a type of products, one after the other in the same memory."""
+@dataclass(frozen=True)
+class MappedRows:
+    """The rows of another matrix, mapped block by block as they are read.
 
-    def __init__(self, kind: torch.dtype) -> None:
-        self.kind = kind
+    `mapping` is given blocks (b, c) in float32 or float64, and returns as many rows in new memory.
+    """
+
+    source: Rows
+    mapping: Callable[[Tensor], Tensor]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, c)."""
+        return self.source.shape
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (which rows, their mapped values)."""
+        for where, block in self.source.blocks():
+            yield where, self.mapping(block.to(arithmetic_dtype(block)))
+
+    def parts(self) -> list[MappedRows]:
+        """Return the parts of the source, mapped."""
+        return [MappedRows(part, self.mapping) for part in self.source.parts()]
+
+
+def unsafe_power(rows: Rows, total: Total = alone) -> int:
+    """Return the p that 2^-p A is fit to be factorized with: 0 for entries of ordinary size.
+
+    A factorization of 2^p A is that of A times 2^p, bit for bit: all steps are homogeneous in A,
+    and a product by a power of two is exact, as long as nothing over- or underflows. Squares of
+    float32 do so from 1e19 and 1e-19. The p is that of the first block's largest entry, and the
+    same on all ranks; of a large block some rows are seen.
+    """
+    first = rows.values if isinstance(rows, InMemory) else next(iter(rows.blocks()))[1]
+    some = first[:: max(1, first.numel() // SEEN_ENTRIES)]
+    largest = float(torch.linalg.vector_norm(some, float("inf"))) if some.numel() else 0.0
+    return unsafe_exponent(largest, first.device, total)
+
+
+def scaled(rows: Rows, power: int) -> Rows:
+    """Return the rows of 2^-power A: a copy of those in memory, else made block by block."""
+    if not power:
+        return rows
+    if isinstance(rows, InMemory):
+        return InMemory(raised(rows.values.to(arithmetic_dtype(rows.values)), -power))
+    return MappedRows(rows, lambda block: raised(block, -power))
+
+
+class Converter:
+    """Gives blocks in a type, one after the other in the same memory."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self._buffer: Tensor | None = None
 
     def __call__(self, block: Tensor) -> Tensor:
         """Return `block` (b, c) in the type, valid until the next call."""
-        if block.dtype == self.kind:
+        if block.dtype == self.dtype:
             return block
         if self._buffer is None or len(self._buffer) < len(block):
-            self._buffer = torch.empty(block.shape, dtype=self.kind, device=block.device)
+            self._buffer = torch.empty(block.shape, dtype=self.dtype, device=block.device)
         return self._buffer[: len(block)].copy_(block)
 
 
@@ -182,44 +242,75 @@ def as_tensor(values: Any) -> Tensor:
     return torch.from_numpy(values)
 
 
-def sample(
-    rows: Rows,
-    count: int,
-    *,
-    seed: int,
-    take: Callable[[Tensor], Tensor],
-    before: int = 0,
-    everywhere: int | None = None,
-) -> Tensor:
-    """Return what `take` makes of the rows of this process that are among `count` of all rows.
+class Inspector:
+    """Checks the entries of A while it is read, and sums ||A||².
 
-    One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
-    (they come from one image), so this covers the data better than independent draws. All ranks
-    draw the same: of the rows `everywhere`, those of this process come after so many `before`.
-    `take` is given the rows piece by piece.
+    Call it with each block, from any thread; then ``finish`` gives the energy, or the error.
+    Nothing is waited for in between, so a GPU is not held up. Messages name the `recipient` of A.
     """
-    own, everywhere = rows.shape[0], everywhere or rows.shape[0]
-    if isinstance(rows, InMemory) and count >= everywhere:
-        return take(rows.values)
-    generator = torch.Generator().manual_seed(seed)
-    count = min(count, everywhere)
-    edges = torch.arange(count + 1) * everywhere // count
-    place = torch.rand(count, generator=generator, dtype=torch.float64)
-    chosen = edges[:-1] + (place * edges.diff()).long() - before
-    return _drawn(rows, chosen[(chosen >= 0) & (chosen < own)], take)
+
+    def __init__(self, recipient: str, *, signed: bool) -> None:
+        self.recipient = recipient
+        self.signed = signed
+        self.energies: list[Tensor] = []
+        self.lowest: list[Tensor] = []
+
+    def __call__(self, block: Tensor) -> None:
+        """Take in a block (b, c)."""
+        if len(block) == 0:
+            return
+        # Along rows in float32, then in float64: one long float32 sum is off by as much as 0.1%.
+        norms = torch.linalg.vector_norm(block, dim=1, dtype=arithmetic_dtype(block))
+        self.energies.append(norms.double().square().sum())
+        if not self.signed:
+            self.lowest.append(block.amin())
+
+    def finish(self, rows: Rows, total: Total = alone) -> float:
+        """Return ||A||² over all ranks; raise on all of them if any holds a forbidden entry."""
+        energies = torch.stack(self.energies) if self.energies else torch.zeros(0)
+        energy = energies.sort().values.sum()  # the same in whichever order the blocks came
+        finite = bool(energy.isfinite())
+        wrong = not finite or (bool(self.lowest) and float(torch.stack(self.lowest).min()) < 0)
+        figures = [float(energy) if finite else 0.0, float(wrong)]
+        if total is not alone:
+            together = torch.tensor(figures, dtype=torch.float64, device=energy.device)
+            figures = total(together).tolist()
+        if wrong:
+            self._explain(rows)
+        if figures[1] > 0:
+            raise FactorizationError(
+                f"another rank of the process group passed entries that {self.recipient} cannot "
+                "take: see its message"
+            )
+        return float(figures[0])
+
+    def _explain(self, rows: Rows) -> None:
+        """Read A again and raise with how many entries are wrong, and where."""
+        size = rows.shape[0] * rows.shape[1]
+        broken = "remove those rows, or run the model in float32"
+        checks: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
+            ("NaN", lambda block: block.isnan(), broken),
+            ("infinity (inf)", lambda block: block.isinf(), broken),
+        ]
+        if not self.signed:
+            remedy = "use SemiNMF for signed activations, or factorize after a ReLU"
+            checks.append(("Negative values", lambda block: block < 0, remedy))
+        for name, test, remedy in checks:
+            count, place = _count(rows, test)
+            if count:
+                raise FactorizationError(
+                    f"{name} in data passed to {self.recipient}: {count} of {size} entries, first "
+                    f"at row {place[0]}, column {place[1]}; {remedy}"
+                )
+        raise FactorizationError("the entries are so large that their squares overflow: rescale")
 
 
-def _drawn(rows: Rows, chosen: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what `take` makes of the `chosen` rows (ascending), read block by block."""
-    drawn: Tensor | None = None
+def _count(rows: Rows, test: Callable[[Tensor], Tensor]) -> tuple[int, tuple[int, int]]:
+    """Return how many entries pass `test`, and the first of them (row, column)."""
+    count, place = 0, (-1, -1)
     for where, block in rows.blocks():
-        if drawn is None:
-            nothing = take(block[:0])
-            drawn = nothing.new_empty(len(chosen), nothing.shape[1])
-        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
-        for first in range(low, high, PIECE_ROWS):
-            last = min(first + PIECE_ROWS, high)
-            places = (chosen[first:last] - where.start).to(block.device)
-            drawn[first:last] = take(block.index_select(0, places))
-    assert drawn is not None
-    return drawn
+        hits = test(block).nonzero()
+        if len(hits) and not count:
+            place = (where.start + int(hits[0, 0]), int(hits[0, 1]))
+        count += len(hits)
+    return count, place

@@ -1,6 +1,6 @@
 """From the rows of all ranks to one concept bank.
 
-Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.distributed`).
+Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.backend`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Non-negative and semi-non-negative matrix factorization as scikit-learn estimators, on torch."""
+"""NMF and semi-NMF as scikit-learn estimators: options, checks of the caller's data, attributes.
+
+Nothing here writes to the caller's memory or copies a floating-point matrix.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,32 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf import inputs
-from dff.nmf.distributed import Total, alone, over_group, place
-from dff.nmf.fitting import Fit, Settings, encode_rows, minimise
-from dff.nmf.products import PRECISIONS, choose_precision
-from dff.nmf.rows import Rows
-from dff.nmf.scale import raised, scaled, spread
-from dff.nmf.start import STARTS, Start
-from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
-from dff.nmf.threads import SMALL, suited_threads
+from dff.nmf.backend import (
+    PRECISIONS,
+    RankShare,
+    Total,
+    alone,
+    arithmetic_dtype,
+    choose_precision,
+    over_group,
+    raised,
+    rank_share,
+    suited_threads,
+)
+from dff.nmf.fitting import Factors, Settings, encode_rows, minimise, ordered_factors
+from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
+from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
+from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
 
-__all__ = ["NMF", "SemiNMF"]
+__all__ = ["NMF", "SemiNMF", "like"]
 
-SEVERAL = 4  # starts where rows are few
+FLOATS = [np.float32, np.float64, np.float16]
+SEVERAL_STARTS = 4  # under n_init="auto", where A has
+SEVERAL_STARTS_ENTRIES = 1 << 19  # entries at most
 
 
 class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -68,15 +80,15 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._check_options()
         total = over_group() if self.distributed else alone
         rows = self._rows(X, fitted=False)
-        before, everywhere = place(rows.shape[0], total)
-        inputs.check_components(self.n_components, everywhere, rows.shape[1])
+        share = rank_share(rows.shape[0], total)
+        _check_components(self.n_components, share.total_rows, rows.shape[1])
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
-            power = spread(rows, total)
-            codes, components = self._factorize(scaled(rows, power), before, everywhere, total)
-            codes = raised(codes, power)
-            self._scale_figures(power)
-        self.components_ = inputs.like(components, X)
-        return inputs.like(codes, X)
+            power = unsafe_power(rows, total)
+            factors = self._factorize(scaled(rows, power), share, total)
+            codes = raised(factors.codes, power)
+        self._keep(factors, power)
+        self.components_ = like(factors.components, X)
+        return like(codes, X)
 
     def transform(self, X: Any) -> Any:
         """Return the codes W (n, k) >= 0 that best rebuild `X` (n, c) from components_.
@@ -87,12 +99,12 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rows = self._rows(X, fitted=True)
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             inspector = self._inspector()
-            components = torch.as_tensor(self.components_).to(*_place(rows))
-            power = spread(rows)
-            fit = scaled(rows, power)
-            codes = encode_rows(fit, components, inspector=inspector).codes
-            inspector.finish(fit)
-        return inputs.like(raised(codes.T.contiguous(), power), X)
+            components = torch.as_tensor(self.components_).to(*_device_and_dtype(rows))
+            power = unsafe_power(rows)
+            rows = scaled(rows, power)
+            codes = encode_rows(rows, components, inspector=inspector).codes
+            inspector.finish(rows)
+        return like(raised(codes.T.contiguous(), power), X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H (n, c) for the codes W = `X` (n, k)."""
@@ -109,14 +121,40 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return codes @ torch.as_tensor(self.components_).cpu().numpy()
 
     def _rows(self, X: Any, *, fitted: bool) -> Rows:
+        """Return the rows of `X`, sharing its memory, and set or check ``n_features_in_``.
+
+        Raises:
+            FactorizationError: not a matrix, empty, or another number of columns than in the fit.
+            TypeError: a sparse matrix.
+        """
         least = 0 if self.distributed and not fitted else 1
-        return inputs.as_rows(self, X, fitted=fitted, least=least)
+        if isinstance(X, (RowBlocks, Tensor)):
+            rows = X if isinstance(X, RowBlocks) else _tensor_rows(X, least)
+            self._check_width(rows.shape[1], fitted=fitted)
+            return rows
+        try:
+            array = validate_data(
+                self, X, dtype=FLOATS, ensure_all_finite=False, ensure_min_samples=least,
+                reset=not fitted,
+            )  # fmt: skip
+        except ValueError as error:
+            raise FactorizationError(str(error)) from error
+        return InMemory(as_tensor(array))
+
+    def _check_width(self, columns: int, *, fitted: bool) -> None:
+        if not fitted:
+            self.n_features_in_ = columns
+        elif columns != self.n_features_in_:
+            raise FactorizationError(
+                f"X has {columns} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input: pass the layer it was fitted on"
+            )
 
     def _check_options(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
-        if isinstance(self.init, str) and self.init not in STARTS:
-            raise UsageError(f"expected init in {STARTS}, got {self.init!r}")
+        if isinstance(self.init, str) and self.init not in INITIALIZATIONS:
+            raise UsageError(f"expected init in {INITIALIZATIONS}, got {self.init!r}")
         count = 1 if self.n_init == "auto" else self.n_init
         named = isinstance(self.init, str)
         if not isinstance(count, (int, np.integer)) or count < 1 or (count > 1 and not named):
@@ -137,45 +175,34 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return int(self.random_state)
         return int(self.random_state.randint(2**31 - 1))
 
-    def _inspector(self) -> inputs.Inspector:
+    def _inspector(self) -> Inspector:
         signed = self._constraint.floor < 0
-        return inputs.Inspector(f"{type(self).__name__} (input X)", signed=signed)
+        return Inspector(f"{type(self).__name__} (input X)", signed=signed)
 
-    def _factorize(
-        self, rows: Rows, before: int, everywhere: int, total: Total
-    ) -> tuple[Tensor, Tensor]:
-        """Return the codes (n, k) and components (k, c) of `rows`; set what the fit learnt."""
-        device, kind = _place(rows)
-        precision = choose_precision(self.precision, kind, device, everywhere * rows.shape[1])
+    def _factorize(self, rows: Rows, share: RankShare, total: Total) -> Factors:
+        """Return W and H of `rows`; set what the fit learnt on the way."""
+        device, dtype = _device_and_dtype(rows)
+        entries = share.total_rows * rows.shape[1]
+        precision = choose_precision(self.precision, dtype, device, entries)
         self.precision_ = str(precision).removeprefix("torch.")
         settings = Settings(self._constraint, precision, self.max_iter, self.tol, total)
         if isinstance(self.init, str):
-            few = everywhere * rows.shape[1] <= SMALL
-            n_init = (SEVERAL if few else 1) if self.n_init == "auto" else int(self.n_init)
-            start = Start(
-                self.init, self.n_components, n_init, self._seed(), self._inspector, settings,
-                before, everywhere,
-            )  # fmt: skip
-            components = start(rows)
-        else:
-            components = self._given_start(rows.shape[1]).to(device, kind)
-        fit = minimise(rows, components, self._inspector(), settings)
-        self._warn_unless_settled(fit)
-        self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
-        return self._finish(rows, fit, total)
-
-    def _given_start(self, columns: int) -> Tensor:
-        start, floor = torch.as_tensor(self.init), self._constraint.floor
-        if tuple(start.shape) != (self.n_components, columns) or start.min() < floor:
-            raise UsageError(
-                f"expected init to name a start or hold components of shape "
-                f"({self.n_components}, {columns}), got shape {tuple(start.shape)}"
-                + (" with negative entries" if start.min() < floor else "")
+            several = SEVERAL_STARTS if entries <= SEVERAL_STARTS_ENTRIES else 1
+            n_init = several if self.n_init == "auto" else int(self.n_init)
+            initializer = Initializer(
+                self.init, self.n_components, n_init, self._seed(), self._inspector, settings, share
             )
-        return start
+            components = initializer(rows)
+        else:
+            shape = int(self.n_components), rows.shape[1]
+            components = given_components(self.init, shape, self._constraint).to(device, dtype)
+        fit = minimise(rows, components, settings, inspector=self._inspector())
+        self._warn_unless(fit.settled)
+        self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
+        return ordered_factors(rows, fit, settings)
 
-    def _warn_unless_settled(self, fit: Fit) -> None:
-        if not fit.settled:
+    def _warn_unless(self, settled: bool) -> None:
+        if not settled:
             warnings.warn(
                 f"{type(self).__name__} stopped at max_iter={self.max_iter} before the loss "
                 "settled to tol; raise max_iter, or tol if the result is good enough",
@@ -183,26 +210,11 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 stacklevel=4,
             )
 
-    def _finish(self, rows: Rows, fit: Fit, total: Total) -> tuple[Tensor, Tensor]:
-        """Order the components, give them unit length, encode all rows, keep the figures."""
-        components, codes = _canonical(fit)
-        # With opposite components codes may grow together: there, start as transform does.
-        known = codes if self._constraint.floor == 0 else None
-        encoding = encode_rows(rows, components, known)
-        k = len(components)
-        figures = torch.cat([encoding.gram.double(), encoding.agreement.unsqueeze(1)], dim=1)
-        figures = total(figures)
-        takes_off = explained(figures[:, k], figures[:, :k], components)
-        order = takes_off.argsort(descending=True, stable=True)
-        share = takes_off[order] / (fit.energy or 1.0)
-        self.explained_share_ = share.cpu().numpy()
-        self.rest_share_ = float(1 - share.sum()) if fit.energy else 0.0
-        self.reconstruction_err_ = max(0.0, fit.energy - float(takes_off.sum())) ** 0.5
-        return encoding.codes.T.index_select(1, order), components[order]
-
-    def _scale_figures(self, power: int) -> None:
-        """Make the figures of 2^-power A those of A."""
-        self.reconstruction_err_ = math.ldexp(self.reconstruction_err_, power)
+    def _keep(self, factors: Factors, power: int) -> None:
+        """Set the figures of A, from those of 2^-power A."""
+        self.explained_share_ = factors.explained_share.cpu().numpy()
+        self.rest_share_ = factors.rest_share
+        self.reconstruction_err_ = math.ldexp(factors.error, power)
         self.loss_curve_ = np.ldexp(self.loss_curve_, 2 * power)
 
     @property
@@ -214,25 +226,6 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.input_tags.positive_only = self._constraint.floor == 0
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _canonical(fit: Fit) -> tuple[Tensor, Tensor]:
-    """Return the components (k, c) by what they explain, and their codes (k, n).
-
-    The components are of unit length, or zero where unused.
-    """
-    order = fit.statistics.explained(fit.components).argsort(descending=True, stable=True)
-    lengths = torch.linalg.vector_norm(fit.components, dim=1, keepdim=True)
-    used = (fit.statistics.gram.diagonal() > 0).unsqueeze(1) & (lengths > 0)
-    scaled = fit.components / torch.where(used, lengths, 1.0)
-    codes = fit.codes.mul_(torch.where(used, lengths, 0.0))
-    return torch.where(used, scaled, 0.0)[order], codes[order]
-
-
-def _place(rows: Rows) -> tuple[torch.device, torch.dtype]:
-    """Return the device of `rows` and the type to compute in: float64 for float64, else float32."""
-    _, first = next(iter(rows.blocks()))
-    return first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
 
 
 class NMF(_Factorizer):
@@ -247,8 +240,8 @@ class NMF(_Factorizer):
 
     Args:
         n_components: k, from 1 to min(n, c).
-        max_iter: most looks at the data.
-        tol: settled when a look lowers the loss by less than this share of it.
+        max_iter: most passes over the data.
+        tol: settled when a pass lowers the loss by less than this share of it.
         init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "random", or
             components (k, c) to start from.
         n_init: how many starts race for some iterations, of which the best goes on, beside the
@@ -268,8 +261,8 @@ class NMF(_Factorizer):
             (2<A, WₖHₖ> - <WₖHₖ, WH>) / ||A||². With `rest_share_` they sum to 1.
         rest_share_: ||A - WH||² / ||A||²; 0 for all-zero data.
         reconstruction_err_: ||A - WH|| (Frobenius).
-        loss_curve_: numpy (n_iter_,), the best ||A - WH||² after each look.
-        n_iter_: looks at all rows; one more encodes them. n_features_in_: c.
+        loss_curve_: numpy (n_iter_,), the best ||A - WH||² after each pass.
+        n_iter_: passes over all rows; one more encodes them. n_features_in_: c.
         precision_: "float64", "float32" or "bfloat16", as used for the products with A.
 
     Raises:
@@ -287,3 +280,40 @@ class SemiNMF(_Factorizer):
     """
 
     _constraint = FREE
+
+
+def _tensor_rows(data: Tensor, least: int) -> InMemory:
+    """Return the rows of a dense real matrix; integers and booleans as float32."""
+    if data.ndim != 2 or data.layout != torch.strided or data.is_complex():
+        raise FactorizationError(
+            f"expected a real dense matrix (rows, columns), got a tensor of shape "
+            f"{tuple(data.shape)} and type {data.dtype}: reshape it to one row a pixel"
+        )
+    if len(data) < least or data.shape[1] == 0:
+        raise FactorizationError(
+            f"expected at least {least} row and 1 column, got shape {tuple(data.shape)}: "
+            "0 sample(s) cannot be factorized"
+        )
+    return InMemory(data.detach() if data.is_floating_point() else data.float())
+
+
+def _check_components(k: Any, rows: int, columns: int) -> None:
+    """Refuse a number of components that is no positive integer or above min(rows, columns)."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise FactorizationError(f"expected n_components of 1 or more, got {k!r}: pass an integer")
+    if k > min(rows, columns):
+        raise FactorizationError(
+            f"n_components={k} is more than this matrix of {rows} x {columns} can give: "
+            f"pass {min(rows, columns)} or fewer, or more rows"
+        )
+
+
+def _device_and_dtype(rows: Rows) -> tuple[torch.device, torch.dtype]:
+    """Return the device of `rows` and the type to compute in."""
+    _, first = next(iter(rows.blocks()))
+    return first.device, arithmetic_dtype(first)
+
+
+def like(result: Tensor, data: Any) -> Any:
+    """Return `result` as what `data` is: a tensor for a tensor, else a numpy array."""
+    return result if isinstance(data, Tensor) else result.cpu().numpy()

@@ -1,19 +1,64 @@
-"""Any scikit-learn decomposition or clustering as a factorization A ~= b + W H."""
+"""Factorizations with an offset, A ≈ b + W·H: NMF above one, and any scikit-learn estimator."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf.estimator import NMF, SemiNMF
+from dff.nmf.estimators import NMF, SemiNMF, like
+from dff.nmf.rows import Inspector, MappedRows, Rows
 
-__all__ = ["EstimatorFactorizer", "as_factorizer"]
+__all__ = ["EstimatorFactorizer", "OffsetNMF", "as_factorizer"]
+
+
+class OffsetNMF(NMF):
+    """A ~= b + W H with W, H >= 0: NMF of what lies above b, the least value of each channel.
+
+    For signed activations, to compare with :class:`SemiNMF`. The offset is never added to the
+    concepts; ``inverse_transform`` adds it to their sum. Shares are of ||A - b||². New rows below
+    the offset are taken at it.
+
+    Attributes:
+        offset_: b (c,), the least value of each column and at most 0, as numpy or torch.
+        The others are those of :class:`NMF`.
+    """
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return b + W H (n, c) for the codes W = `X` (n, k)."""
+        product = super().inverse_transform(X)
+        if isinstance(product, Tensor):
+            return product + torch.as_tensor(self.offset_).to(product)
+        return product + np.asarray(torch.as_tensor(self.offset_).cpu())
+
+    def _rows(self, X: Any, *, fitted: bool) -> Rows:
+        if self.distributed:
+            raise UsageError("OffsetNMF fits in one process: use SemiNMF with distributed=True")
+        rows = super()._rows(X, fitted=fitted)
+        if not fitted:
+            self.offset_ = like(self._lowest(rows), X)
+        offset = torch.as_tensor(self.offset_)
+        return MappedRows(rows, lambda block: (block - offset.to(block)).clamp_min_(0))
+
+    def _lowest(self, rows: Rows) -> Tensor:
+        """Return the least value of each column, and at most 0."""
+        inspector, lowest = Inspector(f"{type(self).__name__} (input X)", signed=True), []
+        for _, block in rows.blocks():
+            inspector(block)
+            lowest.append(block.amin(0))
+        inspector.finish(rows)
+        return torch.stack(lowest).amin(0).clamp_max(0)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = False
+        return tags
 
 
 class EstimatorFactorizer(BaseEstimator):

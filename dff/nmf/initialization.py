@@ -1,0 +1,302 @@
+"""Components to start from: NNDSVDa, random or given; fitted on samples where rows are many.
+
+Only the components H are made: the codes follow from them and the data. NNDSVDa (Boutsidis &
+Gallopoulos 2008) needs the leading singular triplets of A, from a randomised SVD (Halko, Martinsson
+& Tropp 2011, algorithm 4.4). Generators are its own: the global random state is left alone.
+
+Of many rows two samples are fitted, in the basis of the leading singular vectors of the first
+(randomised compression; Erichson et al. 2018): rows are then as short as the basis has vectors, and
+a pass costs next to nothing. The second, larger and of other rows, takes the components out of what
+only the first one held. Several starts race side by side, and the best goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dff.errors import UsageError
+from dff.nmf.backend import RankShare, Total, alone, arithmetic_dtype, multiply, settled
+from dff.nmf.fitting import Fit, Settings, first_solve, minimise, next_solve, summed
+from dff.nmf.rows import InMemory, Inspector, Rows
+from dff.nmf.updates import Constraint, Statistics
+
+__all__ = ["INITIALIZATIONS", "SAMPLE_ROWS", "Initializer", "given_components", "race", "starts"]
+
+INITIALIZATIONS = ("nndsvda", "random")
+OVERSAMPLING, POWER_ITERATIONS = 10, 2  # of the randomised SVD
+SAMPLE_ROWS = 4096  # the first sample has so many rows, or
+SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is more;
+LARGER = 2  # the second one this many times as many
+PIECE_ROWS = 512  # sampled at once
+SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
+FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
+RACED_TOL = 0.2  # and all rows, where they are few,
+SKETCH_ITER = 150  # or with so many passes
+RACE = 10  # passes that starts are compared after
+RACE_MOMENTUM = 0.8
+LEAD = 1e-3  # of ||A||²; by less, starts are alike
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """How to make components (k, c) to start from, for rows spread over ranks.
+
+    Attributes:
+        name: one of `INITIALIZATIONS`.
+        k: number of components.
+        n_init: how many starts, of which the best is taken; all but the first are random.
+        seed: of the generators of the samples and the starts.
+        new_inspector: makes a new inspector of entries.
+        settings: those of the whole fit.
+        share: where the rows of this rank lie among all.
+    """
+
+    name: str
+    k: int
+    n_init: int
+    seed: int
+    new_inspector: Callable[[], Inspector]
+    settings: Settings
+    share: RankShare
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return components to start from, for `rows`, this rank's own of all.
+
+        Raises:
+            FactorizationError: a forbidden entry in the sample.
+        """
+        count = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_COMPONENT * self.k)
+        values, energy = self._sample(rows, count, self.seed)
+        sampled = self.share.total_rows > count
+        rank = SKETCH + SKETCH_PER_COMPONENT * self.k if sampled else self.k
+        spectrum = leading_spectrum(
+            values, min(rank, values.shape[1]), seed=self.seed, total=self.settings.total
+        )
+        candidates = [self._candidate(values, spectrum, number) for number in range(self.n_init)]
+        if sampled:
+            return self._from_samples(rows, count, spectrum, energy, candidates)
+        if len(candidates) == 1:
+            return candidates[0]
+        # The first start may end below a leader of the race: both are fitted.
+        first = candidates[0]
+        winner = race(values.to(first.dtype), energy, candidates, self.settings)
+        fits = [self._fit(values, energy, start, None, RACED_TOL) for start in (first, winner)]
+        return min(fits, key=lambda fit: fit.losses[-1]).components
+
+    def _from_samples(
+        self, rows: Rows, count: int, spectrum: Spectrum, energy: float, candidates: list[Tensor]
+    ) -> Tensor:
+        """Return what the best candidate becomes on the first sample, then on the second."""
+        sample, basis = spectrum.scaled_left, spectrum.right
+        start = candidates[0]
+        if len(candidates) > 1:
+            start = race(sample, energy, candidates, self.settings, basis)
+        start = self._fit(sample, energy, start, basis, FIRST_TOL).components
+        sample, energy = self._sample(rows, LARGER * count, self.seed + 1, basis)
+        return self._fit(sample, energy, start, basis, SECOND_TOL).components
+
+    def _sample(
+        self, rows: Rows, count: int, seed: int, basis: Tensor | None = None
+    ) -> tuple[Tensor, float]:
+        """Return this rank's share of `count` rows, checked, and ||·||² of all of them.
+
+        They are in the precision of the fit, or with a `basis` (r, c) in that.
+        """
+        inspector, precision = self.new_inspector(), self.settings.precision
+
+        def take(piece: Tensor) -> Tensor:
+            inspector(piece)
+            values = piece.to(precision)
+            if basis is None:
+                return values
+            return multiply(values, basis.T.to(precision)).to(basis.dtype)
+
+        values = sampled_rows(rows, count, self.share, seed=seed, take=take)
+        return values, inspector.finish(rows, self.settings.total)
+
+    def _candidate(self, values: Tensor, spectrum: Spectrum, number: int) -> Tensor:
+        total = self.settings.total
+        if number == 0 and self.name == "nndsvda":
+            return nndsvda(values, spectrum, self.k, total=total)
+        return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
+
+    def _fit(
+        self, sample: Tensor, energy: float, start: Tensor, basis: Tensor | None, tol: float
+    ) -> Fit:
+        """Return the fit to `sample` (n, r), times the `basis` (r, c) if any."""
+        settings = replace(
+            self.settings, precision=start.dtype, tol=tol * self.settings.tol,
+            max_iter=min(self.settings.max_iter, SKETCH_ITER),
+        )  # fmt: skip
+        return minimise(InMemory(sample), start, settings, energy=energy, basis=basis)
+
+
+def given_components(init: Any, shape: tuple[int, int], constraint: Constraint) -> Tensor:
+    """Return the caller's components as a tensor; refuse another shape than (k, c), or sign.
+
+    Raises:
+        UsageError: they are such.
+    """
+    components = torch.as_tensor(init)
+    negative = bool(components.min() < constraint.floor)
+    if tuple(components.shape) != shape or negative:
+        raise UsageError(
+            f"expected init to name a start or hold components of shape {shape}, got shape "
+            f"{tuple(components.shape)}" + (" with negative entries" if negative else "")
+        )
+    return components
+
+
+def starts(a: Tensor, counts: Sequence[int], *, random_state: int = 0) -> list[Tensor]:
+    """Return NNDSVDa components (k, c) of `a` (n, c) for each k of `counts`, from one SVD."""
+    with torch.inference_mode():
+        spectrum = leading_spectrum(a, max(counts), seed=random_state)
+        return [nndsvda(a, spectrum, k) for k in counts]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The leading singular vectors of A (n x c), largest singular value first.
+
+    Attributes:
+        right: right singular vectors as rows, of shape (r, c).
+        scaled_left: left singular vectors times their values, A rightᵀ, of shape (n, r).
+    """
+
+    right: Tensor
+    scaled_left: Tensor
+
+
+def leading_spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -> Spectrum:
+    """Return the `rank` leading singular triplets of `a` (n, c); `total` sums over ranks of rows.
+
+    The products are made in the type of `a` and everything else in float32 (float64 for that).
+    """
+    dtype, columns = arithmetic_dtype(a), a.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    width = min(rank + OVERSAMPLING, columns)
+    basis = torch.randn(columns, width, generator=generator).to(a.device, dtype)
+    for _ in range(POWER_ITERATIONS):
+        image = multiply(a, basis.to(a.dtype))
+        basis, _ = torch.linalg.qr(total(multiply(image.T, a).to(dtype)).T)
+    image = multiply(a, basis.to(a.dtype)).to(dtype)
+    _, vectors = settled(torch.linalg.eigh, total(image.T @ image).double())
+    leading = vectors.flip(1)[:, :rank].to(dtype)
+    return Spectrum(right=(basis @ leading).T.contiguous(), scaled_left=image @ leading)
+
+
+def nndsvda(a: Tensor, spectrum: Spectrum, k: int, *, total: Total = alone) -> Tensor:
+    """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular vectors.
+
+    Zeros are filled with the mean of `a`. Of each pair of singular vectors the sign half that
+    carries more energy is kept. `a` counts at its ordinary scale (:func:`_ordinary`), so that the
+    components of 2^p a are the same.
+    """
+    fill, unit = _ordinary(mean_magnitude(a, total))
+    left, right = spectrum.scaled_left[:, :k], spectrum.right[:k]
+    sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
+    left_norms = total(sides.square().sum(1)).sqrt()
+    halves = torch.stack([right.clamp_min(0), (-right).clamp_min(0)])
+    right_norms = torch.linalg.vector_norm(halves, dim=2)
+    strength = left_norms * unit * right_norms
+    side, each = strength.argmax(0), torch.arange(len(right), device=a.device)
+    norms = right_norms[side, each].clamp_min(torch.finfo(right.dtype).tiny)
+    components = halves[side, each] * (strength[side, each].sqrt() / norms).unsqueeze(1)
+    return torch.where(components > 0, components, torch.where(fill > 0, fill, 1.0))
+
+
+def random_nonnegative(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
+    """Return `k` random components (k, c): |normal| at the ordinary scale of the mean of `a`."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.randn(k, a.shape[1], generator=generator, dtype=torch.float64).abs_()
+    scale = (_ordinary(mean_magnitude(a, total))[0] / k).sqrt()
+    return draw.to(a.device, arithmetic_dtype(a)) * scale
+
+
+def _ordinary(mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean brought to [1/4, 1/2), as activations have, and the power of two for that."""
+    mantissa, exponent = torch.frexp(mean)
+    return mantissa / 2, torch.ldexp(torch.ones_like(mean), -1 - exponent)
+
+
+def mean_magnitude(a: Tensor, total: Total) -> Tensor:
+    """Return the mean of |a| over all ranks, a scalar tensor; in bfloat16 of every eighth row."""
+    some = a[::8] if a.dtype == torch.bfloat16 else a
+    lengths = torch.linalg.vector_norm(some.to(arithmetic_dtype(a)), ord=1, dim=1)
+    figures = total(torch.stack([lengths.sum(), lengths.new_tensor(float(some.numel()))]))
+    return figures[0] / figures[1]
+
+
+def race(
+    values: Tensor,
+    energy: float,
+    candidates: Sequence[Tensor],
+    settings: Settings,
+    basis: Tensor | None = None,
+) -> Tensor:
+    """Return the best components (k, c) after some passes from each candidate, all at once.
+
+    The first keeps its place unless another explains at least `LEAD` more of ||A||² = `energy`.
+
+    A is `values` (n, c) in memory, or with a `basis` (r, c) of orthonormal rows `values` (n, r)
+    times it. Few rows have many local minima, and there the time goes into starting small
+    operations: many starts together take little longer than one.
+    """
+    components = torch.stack(list(candidates))
+    codes = components.new_zeros(*components.shape[:2], len(values))
+    updated = components
+    for turn in range(RACE):
+        gram = components @ components.mT
+        projected = components if basis is None else components @ basis.T
+        (next_solve if turn else first_solve)(codes, gram, projected @ values.T)
+        cross = codes @ values
+        statistics = Statistics(cross if basis is None else cross @ basis, codes @ codes.mT)
+        statistics = summed(statistics, settings.total)
+        before, updated = updated, settings.constraint.update(components, statistics)
+        momentum = RACE_MOMENTUM * (turn > 0)
+        components = updated.add(updated - before, alpha=momentum)
+        components = components.clamp_min_(settings.constraint.floor)
+    agreement = (statistics.cross * updated).sum((1, 2))
+    losses = (statistics.gram * (updated @ updated.mT)).sum((1, 2)) - 2 * agreement
+    losses[0] -= LEAD * energy
+    return updated[losses.argmin()]
+
+
+def sampled_rows(
+    rows: Rows, count: int, share: RankShare, *, seed: int, take: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what `take` makes of the rows of this process that are among `count` of all rows.
+
+    One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
+    (they come from one image), so this covers the data better than independent draws. All ranks
+    draw the same, and keep those of their `share`. `take` is given the rows piece by piece.
+    """
+    if isinstance(rows, InMemory) and count >= share.total_rows:
+        return take(rows.values)
+    generator = torch.Generator().manual_seed(seed)
+    count = min(count, share.total_rows)
+    edges = torch.arange(count + 1) * share.total_rows // count
+    within = torch.rand(count, generator=generator, dtype=torch.float64)
+    chosen = edges[:-1] + (within * edges.diff()).long() - share.row_offset
+    return _drawn(rows, chosen[(chosen >= 0) & (chosen < rows.shape[0])], take)
+
+
+def _drawn(rows: Rows, chosen: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what `take` makes of the `chosen` rows (ascending), read block by block."""
+    drawn: Tensor | None = None
+    for where, block in rows.blocks():
+        if drawn is None:
+            nothing = take(block[:0])
+            drawn = nothing.new_empty(len(chosen), nothing.shape[1])
+        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
+        for first in range(low, high, PIECE_ROWS):
+            last = min(first + PIECE_ROWS, high)
+            places = (chosen[first:last] - where.start).to(block.device)
+            drawn[first:last] = take(block.index_select(0, places))
+    assert drawn is not None
+    return drawn
