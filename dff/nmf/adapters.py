@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf.estimator import NMF, SemiNMF
+from dff.nmf.scikit_learn import NMF, SemiNMF
 
 __all__ = ["EstimatorFactorizer", "as_factorizer"]
 

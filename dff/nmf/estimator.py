@@ -1,4 +1,7 @@
-"""Non-negative and semi-non-negative matrix factorization as scikit-learn estimators, on torch."""
+"""Non-negative and semi-non-negative matrix factorization on torch.
+
+scikit-learn is not needed here; :mod:`dff.nmf.scikit_learn` makes these classes its estimators.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
@@ -24,13 +24,13 @@ from dff.nmf.start import STARTS, Start
 from dff.nmf.steps import FREE, NONNEGATIVE, Constraint, explained
 from dff.nmf.threads import SMALL, suited_threads
 
-__all__ = ["NMF", "SemiNMF"]
+__all__ = ["NMF", "Base", "SemiNMF"]
 
 SEVERAL = 4  # starts where rows are few
 
 
-class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """What NMF and SemiNMF share: start, fit, order, and scikit-learn's contract."""
+class Base:
+    """What NMF and SemiNMF share: start, fit, order."""
 
     _constraint: Constraint
 
@@ -83,7 +83,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         One pass over `X`; the rest is k x k work.
         """
-        check_is_fitted(self)
+        inputs.check_fitted(self)
         rows = self._rows(X, fitted=True)
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             inspector = self._inspector()
@@ -96,7 +96,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H (n, c) for the codes W = `X` (n, k)."""
-        check_is_fitted(self)
+        inputs.check_fitted(self)
         codes = X if isinstance(X, Tensor) else np.asarray(X)
         k = len(self.components_)
         if codes.ndim != 2 or codes.shape[1] != k:
@@ -176,6 +176,8 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _warn_unless_settled(self, fit: Fit) -> None:
         if not fit.settled:
+            from sklearn.exceptions import ConvergenceWarning  # heavy, and seldom needed
+
             warnings.warn(
                 f"{type(self).__name__} stopped at max_iter={self.max_iter} before the loss "
                 "settled to tol; raise max_iter, or tol if the result is good enough",
@@ -209,12 +211,6 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self._constraint.floor == 0
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
 
 def _canonical(fit: Fit) -> tuple[Tensor, Tensor]:
     """Return the components (k, c) by what they explain, and their codes (k, n).
@@ -235,7 +231,7 @@ def _place(rows: Rows) -> tuple[torch.device, torch.dtype]:
     return first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
 
 
-class NMF(_Factorizer):
+class NMF(Base):
     """Non-negative matrix factorization A ~= W H by HALS, for A (n x c), W (n x k), H (k x c) >= 0.
 
     numpy or torch in, the same kind out, on the data's device, in float32 or float64 (float16 and
@@ -280,7 +276,7 @@ class NMF(_Factorizer):
     _constraint = NONNEGATIVE
 
 
-class SemiNMF(_Factorizer):
+class SemiNMF(Base):
     """Semi-NMF (Ding, Li & Jordan 2010) for signed activations: A ~= W H with W >= 0 and H free.
 
     The contract, options and attributes are those of :class:`NMF`.

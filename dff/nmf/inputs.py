@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from dff.errors import FactorizationError
 from dff.nmf.distributed import Total, alone
 from dff.nmf.rows import InMemory, RowBlocks, Rows, as_tensor
 
-__all__ = ["Inspector", "as_rows", "check_components", "like"]
+__all__ = ["Inspector", "as_rows", "check_components", "check_fitted", "like"]
 
 KINDS = [np.float32, np.float64, np.float16]
 
@@ -36,6 +35,8 @@ def as_rows(estimator: Any, data: Any, *, fitted: bool, least: int = 1) -> Rows:
         return data
     if isinstance(data, Tensor):
         return InMemory(_from_torch(estimator, data, fitted=fitted, least=least))
+    from sklearn.utils.validation import validate_data  # heavy, and not needed for tensors
+
     try:
         array = validate_data(
             estimator, data, dtype=KINDS, ensure_all_finite=False, ensure_min_samples=least,
@@ -44,6 +45,14 @@ def as_rows(estimator: Any, data: Any, *, fitted: bool, least: int = 1) -> Rows:
     except ValueError as error:
         raise FactorizationError(str(error)) from error
     return InMemory(as_tensor(array))
+
+
+def check_fitted(estimator: Any) -> None:
+    """Refuse, as scikit-learn does, what has not been fitted yet."""
+    if not hasattr(estimator, "components_"):
+        from sklearn.exceptions import NotFittedError  # heavy
+
+        raise NotFittedError(f"this {type(estimator).__name__} is not fitted yet: call fit first")
 
 
 def _check_width(estimator: Any, columns: int, *, fitted: bool) -> None:

@@ -73,8 +73,3 @@ class OffsetNMF(NMF):
             lowest.append(block.amin(0))
         inspector.finish(rows)
         return torch.stack(lowest).amin(0).clamp_max(0)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = False
-        return tags
