@@ -236,6 +236,24 @@ def test_help_is_light():
     assert "analyze" in done.stdout
 
 
+def test_analyze_is_light(tmp_path):
+    """A photo's concepts take torch, and no package that these do not use."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    code = (
+        "import sys; from dff.cli import main\n"
+        "try: main(['analyze', 'a.png', '--model', 'demo', '-q'])\n"
+        "except SystemExit as ended: assert ended.code == 0\n"
+        "heavy = {'sklearn', 'scipy', 'torchvision', 'pyarrow', 'pandas', 'matplotlib', 'sympy',\n"
+        "    'requests', 'jinja2', 'timm', 'transformers', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("start", [["cli.py"], ["-m", "dff"]])
 def test_all_ways_in(start):
     root = Path(__file__).resolve().parents[1]
