@@ -11,9 +11,7 @@ from dff.nmf import estimator, offset
 __all__ = ["NMF", "OffsetNMF", "SemiNMF"]
 
 
-class _Estimator(
-    estimator.Base, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class _Estimator(estimator.Base, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """scikit-learn's contract on top of a factorizer."""
 
     # Defined again: scikit-learn wraps, for set_output, what a class of its own kind defines.
