@@ -1,6 +1,8 @@
 """The command line, as its users meet it: output, exit statuses, one-line errors."""
 
+import dataclasses
 import errno
+import inspect
 import json
 import os
 import signal
@@ -14,8 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
+from typer.main import get_command
 
 from dff.cli import main
+from dff.cli.app import app
+from dff.cli.options import ModelOptions, with_model
 
 FACTORY = """
 import torch
@@ -222,6 +227,33 @@ def test_interrupts_exit_with_130(folder, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["analyze", "sweep", "colocalize", "layers"])
+def test_commands_share_the_options_of_the_model(command):
+    options = {one.name: one for one in get_command(app).commands[command].params}
+    panel = [name for name in options if options[name].rich_help_panel == "Model"]
+    every = [field.name for field in dataclasses.fields(ModelOptions)]
+    assert panel == (["weights", "num_classes", "size"] if command == "layers" else every)
+    assert options["model"].required == (command == "layers")
+    assert "chosen" not in options
+    if command != "layers":
+        assert options["model"].opts == ["--model", "-m"]
+        assert options["model"].default == "resnet50"
+        assert options["num_classes"].opts == ["--num-classes"]
+
+
+def test_each_option_of_the_model_reaches_its_field():
+    received = []
+
+    @with_model()
+    def command(photo: str, chosen: ModelOptions, top: int = 3) -> None:
+        received.append((photo, chosen, top))
+
+    given = {field.name: f"its {field.name}" for field in dataclasses.fields(ModelOptions)}
+    command(photo="a.png", **given, top=1)
+    assert received == [("a.png", ModelOptions(**given), 1)]
+    assert [*inspect.signature(command).parameters] == ["photo", *given, "top"]
+
+
 def test_help_is_light():
     """Heavy packages are not imported for --help, which keeps it under 0.3 s."""
     code = (
@@ -234,6 +266,24 @@ def test_help_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "analyze" in done.stdout
+
+
+def test_analyze_is_light(tmp_path):
+    """A photo's concepts take torch, and no package that these do not use."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    code = (
+        "import sys; from dff.cli import main\n"
+        "try: main(['analyze', 'a.png', '--model', 'demo', '-q'])\n"
+        "except SystemExit as ended: assert ended.code == 0\n"
+        "heavy = {'sklearn', 'scipy', 'torchvision', 'pyarrow', 'pandas', 'matplotlib', 'sympy',\n"
+        "    'requests', 'jinja2', 'timm', 'transformers', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("start", [["cli.py"], ["-m", "dff"]])

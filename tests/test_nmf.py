@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import decomposition
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.decomposition import PCA, FastICA, MiniBatchNMF
 from sklearn.exceptions import ConvergenceWarning
@@ -310,6 +310,16 @@ def test_scikit_learn_checks(kind):
     failed = [r["check_name"] for r in results if r["status"] == "failed"]
     assert len(results) > 30
     assert failed == []
+
+
+@pytest.mark.parametrize("kind", [NMF, SemiNMF, OffsetNMF])
+def test_they_are_estimators_of_scikit_learn(kind):
+    model = kind(2).set_output(transform="pandas")
+    codes = model.fit_transform(np.random.default_rng(0).random((9, 4)))
+    assert isinstance(model, BaseEstimator)
+    assert list(codes.columns) == list(model.get_feature_names_out())
+    assert repr(model) == f"{kind.__name__}(n_components=2)"
+    assert "A ~= " in kind.__doc__
 
 
 def test_pipeline_and_clone():

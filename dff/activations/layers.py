@@ -209,8 +209,10 @@ def _reaching(
     handles = [node.register_prehook(watch(name, at)) for name, (node, at) in nodes.items()]
     if beneath_head:
         handles += [child.register_prehook(_noise) for child in _children(result.grad_fn)]
+    with torch.enable_grad():  # one number: torch imports sympy to check gradients handed to it
+        mixed = (result * _mixture(result)).sum()
     try:
-        torch.autograd.grad(result, leaf, _mixture(result), retain_graph=True, allow_unused=True)
+        torch.autograd.grad(mixed, leaf, retain_graph=True, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

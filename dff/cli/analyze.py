@@ -25,6 +25,7 @@ __all__ = ["analyze"]
 _TRUST = "Evidence"
 
 
+@opt.with_model()
 def analyze(
     images: Annotated[
         list[str],
@@ -32,15 +33,7 @@ def analyze(
             help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
         ),
     ],
-    model: opt.Model = "resnet50",
-    weights: opt.Weights = None,
-    labels: opt.Labels = None,
-    num_classes: opt.NumClasses = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    size: opt.Size = None,
-    layer: opt.Layer = None,
-    device: opt.Device = None,
+    chosen: opt.ModelOptions,
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="How many concepts: N, auto, or LO:HI.")
     ] = "5",
@@ -98,7 +91,6 @@ def analyze(
     """Find the concepts of photos, where each is, and what each says about the classes."""
     settings.quiet = quiet or json
     count = opt.parse_concepts(concepts)
-    chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
@@ -116,7 +108,7 @@ def analyze(
         {folder: _planned(group, wanted, bool(asked), check) for folder, group in groups.items()},
         [*images, bank, *chosen.files()],
     )
-    with working(f"loading {model}"):
+    with working(f"loading {chosen.model}"):
         explainer = chosen.explainer(factorizer=factorizer)
     reports = []
     for folder, group in progress(list(groups.items()), "analysing"):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ __all__ = ["colocalize"]
 _MASKS, _SPEED = "Masks and boxes", "Speed and memory"
 
 
+@opt.with_model()
 def colocalize(
     dataset: Annotated[
         str,
@@ -34,15 +36,7 @@ def colocalize(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel="Output")
     ],
-    model: opt.Model = "resnet50",
-    weights: opt.Weights = None,
-    labels: opt.Labels = None,
-    num_classes: opt.NumClasses = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    size: opt.Size = None,
-    layer: opt.Layer = None,
-    device: opt.Device = None,
+    chosen: opt.ModelOptions,
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="How many concepts to find.")
     ] = "10",
@@ -122,11 +116,8 @@ def colocalize(
         settings.quiet = True
     check_apart(dataset, out)
     opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
-    with working(f"loading {model}"):
-        where = device or local_device()
-        explainer = opt.ModelOptions(
-            model, weights, labels, num_classes, mean, std, size, layer, where
-        ).explainer()
+    with working(f"loading {chosen.model}"):
+        explainer = replace(chosen, device=chosen.device or local_device()).explainer()
     with _progress() as report:
         run = colocalization.colocalize(
             opened, out, model=explainer, concepts=count, memory=memory, seed=seed,

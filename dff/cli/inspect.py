@@ -12,11 +12,15 @@ from dff.cli.console import print_json, print_table, say, settings, working
 __all__ = ["layers", "models"]
 
 
+@opt.with_model(
+    "model",
+    "weights",
+    "num_classes",
+    "size",
+    model=Annotated[str, typer.Argument(help="As --model of `dff analyze`.", show_default=False)],
+)
 def layers(
-    model: Annotated[str, typer.Argument(help="As --model of `dff analyze`.", show_default=False)],
-    weights: opt.Weights = None,
-    num_classes: opt.NumClasses = None,
-    size: opt.Size = None,
+    chosen: opt.ModelOptions,
     every: Annotated[
         bool, typer.Option("--all", help="List layers without a usable grid, too.")
     ] = False,
@@ -26,11 +30,9 @@ def layers(
     settings.quiet = json
     from dff.activations.layers import probe_input, survey
 
-    with working(f"loading {model}"):
+    with working(f"loading {chosen.model}"):
         # The layers of a model do not depend on its weights: nothing is downloaded.
-        loaded = opt.ModelOptions(model, weights, num_classes=num_classes, size=size).load(
-            weights="random"
-        )
+        loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
         found = survey(loaded.module, probe_input((side, side), loaded.module))
     default = found.default().name
@@ -51,7 +53,7 @@ def layers(
     if json:
         print_json(rows)
         return
-    say(f"{model} at {side} x {side} px; default layer: {default}")
+    say(f"{chosen.model} at {side} x {side} px; default layer: {default}")
     print_table(
         ["", "layer", "type", ">channels", ">grid"],
         [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from dff.explain import Explainer
     from dff.models import LoadedModel
 
-__all__ = ["ModelOptions", "numbers", "parse_concepts"]
+__all__ = ["ModelOptions", "numbers", "parse_concepts", "with_model"]
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 
@@ -92,17 +95,17 @@ TopK = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model, as the command line says it."""
+    """Which model, as the command line says it; :func:`with_model` makes each field an option."""
 
-    model: str
-    weights: str | None = None
-    labels: str | None = None
-    num_classes: int | None = None
-    mean: str | None = None
-    std: str | None = None
-    size: int | None = None
-    layer: str | None = None
-    device: str | None = None
+    model: Model = "resnet50"
+    weights: Weights = None
+    labels: Labels = None
+    num_classes: NumClasses = None
+    mean: Mean = None
+    std: Std = None
+    size: Size = None
+    layer: Layer = None
+    device: Device = None
 
     def files(self) -> list[str | None]:
         """Return the paths that building the model may read, and words that are no paths."""
@@ -129,6 +132,42 @@ class ModelOptions:
 
         chosen = check_factorizer(factorizer)  # before the model is loaded
         return Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
+
+
+def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of :class:`ModelOptions` in place of its parameter ``chosen``.
+
+    Args:
+        names: the fields that it takes; none are all of them.
+        others: for a field the annotation of a required parameter instead of its option.
+    """
+    types = get_type_hints(ModelOptions, include_extras=True)
+    taken = [field for field in fields(ModelOptions) if not names or field.name in names]
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if field.name in others else field.default,
+            annotation=others.get(field.name, types[field.name]),
+        )
+        for field in taken
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            chosen = ModelOptions(**{field.name: given.pop(field.name) for field in taken})
+            command(chosen=chosen, **given)
+
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in signature.parameters.items():
+            parameters += options if name == "chosen" else [parameter]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
 
 
 def numbers(option: str, text: str) -> list[float]:

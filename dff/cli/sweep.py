@@ -14,6 +14,7 @@ from dff.cli.outputs import reserve
 __all__ = ["sweep"]
 
 
+@opt.with_model()
 def sweep(
     images: Annotated[
         list[str],
@@ -21,15 +22,7 @@ def sweep(
             help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
         ),
     ],
-    model: opt.Model = "resnet50",
-    weights: opt.Weights = None,
-    labels: opt.Labels = None,
-    num_classes: opt.NumClasses = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    size: opt.Size = None,
-    layer: opt.Layer = None,
-    device: opt.Device = None,
+    chosen: opt.ModelOptions,
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="The numbers to try: LO:HI, or auto.")
     ] = "auto",
@@ -45,7 +38,6 @@ def sweep(
     counts = opt.parse_concepts(concepts)
     if isinstance(counts, int):
         counts = range(counts, counts + 1)
-    chosen = opt.ModelOptions(model, weights, labels, num_classes, mean, std, size, layer, device)
     from dff.explain.sweep import output_names
     from dff.images import read_image
     from dff.images.names import distinct_names
@@ -55,7 +47,7 @@ def sweep(
     ]
     names = distinct_names(picture.name for picture in pictures)
     reserve({out: output_names(names)}, [*images, *chosen.files()])
-    with working(f"loading {model}"):
+    with working(f"loading {chosen.model}"):
         explainer = chosen.explainer()
     with working("sweeping"):
         found = explainer.sweep(pictures, concepts=counts)

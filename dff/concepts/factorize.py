@@ -8,6 +8,7 @@ gives them; full presence is read off W (:func:`dff.concepts.bank.full_presence`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from dff.concepts.bank import ConceptBank, full_presence
 from dff.concepts.selection import Selection, choose_components
 from dff.concepts.solver import encode, solver
 from dff.errors import UsageError, closest
-from dff.nmf import NMF, OffsetNMF, SemiNMF, as_factorizer
 
 __all__ = [
     "AUTO",
@@ -41,16 +41,25 @@ Factorizer = Any
 """A factorizer of :mod:`dff.nmf`, or a scikit-learn estimator (:func:`dff.nmf.as_factorizer`)."""
 
 
+# scikit-learn is heavy, and seldom asked for: its estimators are imported when they are named.
+
+
+def _estimator(name: str) -> Factorizer:
+    from dff import nmf
+
+    return getattr(nmf, name)()
+
+
 def _k_means() -> Factorizer:
-    from sklearn.cluster import KMeans  # heavy, and seldom asked for
+    from sklearn.cluster import KMeans
 
     return KMeans(n_init=4, random_state=0)
 
 
 FACTORIZERS: dict[str, Callable[[], Factorizer]] = {
-    "nmf": NMF,
-    "semi-nmf": SemiNMF,
-    "offset-nmf": OffsetNMF,
+    "nmf": partial(_estimator, "NMF"),
+    "semi-nmf": partial(_estimator, "SemiNMF"),
+    "offset-nmf": partial(_estimator, "OffsetNMF"),
     "k-means": _k_means,
 }
 """The factorizers that have a name."""
@@ -64,6 +73,8 @@ def check_factorizer(factorizer: str | Factorizer | None) -> Factorizer | None:
     """
     if factorizer is None:
         return None
+    from dff.nmf import as_factorizer
+
     if not isinstance(factorizer, str):
         return as_factorizer(factorizer)
     if factorizer not in FACTORIZERS:
@@ -106,6 +117,8 @@ def factorize(
             f"x {rows.shape[1]} channels here: at most {min(rows.shape)}"
         )
     if factorizer is not None:
+        from dff.nmf import as_factorizer
+
         return _by(as_factorizer(factorizer, int(concepts)), rows, model, layer)
     signed = bool(rows.min() < 0)
     estimator = solver(signed)(int(concepts))

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from dff.concepts.solver import solver
@@ -119,6 +117,8 @@ def matched_cosine(first: Any, second: Any) -> Floats:
 
     Partners are the one-to-one matching of largest total cosine (Hungarian algorithm).
     """
+    from scipy.optimize import linear_sum_assignment  # heavy
+
     cosine = cosines(first, second)
     rows, columns = linear_sum_assignment(-cosine)
     return np.asarray(cosine[rows, columns])
@@ -148,6 +148,8 @@ def _sampled(data: Any, largest: int, seed: int) -> Tensor:
 
 def _fit(rows: Tensor, start: Tensor, signed: bool) -> tuple[Any, Tensor]:
     """Return the model fitted from `start` (k, c), and its codes (n, k)."""
+    from sklearn.exceptions import ConvergenceWarning  # heavy
+
     model = solver(signed)(len(start), init=start, tol=1e-5, max_iter=300, precision="float32")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -5,9 +5,11 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from dff.nmf import NMF, SemiNMF
+from dff.nmf.estimators import NMF, SemiNMF
 
 __all__ = ["encode", "solver"]
 
@@ -25,7 +27,7 @@ def encode(rows: Tensor, components: Tensor, *, signed: bool) -> Tensor:
         components: H (k, channels).
         signed: the concepts have both signs.
     """
-    fitted = solver(signed)(len(components))
+    fitted: Any = solver(signed)(len(components))
     fitted.components_ = components.to(rows)
     fitted.n_features_in_ = rows.shape[1]
     return fitted.transform(rows if signed else rows.clamp_min(0))

@@ -1,6 +1,6 @@
 """The embedded model: a small residual network that tells the demo's species apart.
 
-It is built from torchvision's blocks and reads like a ResNet: ``conv1``, ``bn1``, ``relu``,
+It reads like a ResNet: ``conv1``, ``bn1``, ``relu``,
 ``maxpool``, ``layer1`` to ``layer4``, ``avgpool``, ``fc``. Its stride is 4 (a ResNet's is 32),
 so ``layer4`` is a grid of 32 x 32 cells on its input of 128 x 128 pixels: fine enough for parts.
 
@@ -14,7 +14,6 @@ from importlib import resources
 import torch
 from safetensors.torch import load as load_tensors
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from dff.demo.species import SPECIES
 from dff.errors import ModelError
@@ -83,6 +82,33 @@ def load() -> CreatureNet:
     counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     model.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
     return model.eval()
+
+
+class BasicBlock(nn.Module):
+    """The residual block of ResNet-18: two 3 x 3 convolutions beside a shortcut.
+
+    Its modules have the names that torchvision gives them; torchvision itself takes seconds to
+    import.
+    """
+
+    def __init__(
+        self, channels: int, width: int, stride: int, downsample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return maps (n, width, h / stride, w / stride) of maps (n, channels, h, w)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += shortcut
+        result: torch.Tensor = self.relu(out)
+        return result
 
 
 def _stage(channels: int, width: int, *, stride: int) -> nn.Sequential:

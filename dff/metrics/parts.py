@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from dff.errors import UsageError
 from dff.heatmaps import box_of
@@ -88,6 +87,8 @@ def part_agreement(
     Raises:
         UsageError: the arrays are not boolean masks of the same images, or names do not fit.
     """
+    from scipy.optimize import linear_sum_assignment  # heavy
+
     concepts, parts = np.asarray(concepts), np.asarray(parts)
     names = tuple(part_names or (str(i) for i in range(parts.shape[1] if parts.ndim == 4 else 0)))
     _check(concepts, parts, names)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from dff.errors import MissingExtraError, ModelError, UsageError, closest
@@ -41,6 +40,8 @@ class _Request:
 
 def list_models() -> list[str]:
     """Return the names of torchvision's classification models, and "demo"."""
+    import torchvision  # heavy
+
     return ["demo", *torchvision.models.list_models(module=torchvision.models)]
 
 
@@ -106,7 +107,8 @@ def _source_of(name: str) -> tuple[Callable[[_Request], LoadedModel], str]:
 
 
 def _torchvision(request: _Request) -> LoadedModel:
-    models = torchvision.models
+    from torchvision import models  # heavy, and other sources do without
+
     known = models.list_models(module=models)
     if request.name not in known:
         hint = closest(request.name, [*known, "demo"]) or "; `dff models` lists them"

@@ -5,21 +5,30 @@ Read ``updates`` first: the update formula and its derivation. Then, each using 
 - ``updates``: HALS and least squares, one iteration as functions of small matrices.
 - ``fitting``: the loop: passes over A, extrapolation, stopping, the ordered result.
 - ``initialization``: NNDSVDa or random components, fitted on samples, and the race of several.
-- ``estimators``: :class:`NMF`, :class:`SemiNMF`: options, checks and attributes, as scikit-learn's.
+- ``estimators``: :class:`NMF`, :class:`SemiNMF`: options, checks and attributes.
+- ``scikit_learn``: the same as scikit-learn's estimators.
 - ``affine``: A ≈ b + W·H: :class:`OffsetNMF`, and any scikit-learn decomposition or clustering.
 
 Below them:
 
 - ``rows``: A read block by block, from memory or :class:`RowBlocks`, and its entries checked.
 - ``backend``: what arithmetic runs on: types, powers of two, oneDNN, LAPACK, threads, processes.
+
+What needs scikit-learn, which is heavy, is imported when it is first used. The rest of the
+program factorizes by ``estimators``, which does not need it.
 """
 
 from __future__ import annotations
 
-from dff.nmf.affine import EstimatorFactorizer, OffsetNMF, as_factorizer
-from dff.nmf.estimators import NMF, SemiNMF
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dff.nmf.initialization import starts
 from dff.nmf.rows import RowBlocks
+
+if TYPE_CHECKING:
+    from dff.nmf.affine import EstimatorFactorizer, OffsetNMF, as_factorizer
+    from dff.nmf.scikit_learn import NMF, SemiNMF
 
 __all__ = [
     "NMF",
@@ -30,3 +39,17 @@ __all__ = [
     "as_factorizer",
     "starts",
 ]
+
+_HOMES = {
+    "EstimatorFactorizer": "dff.nmf.affine",
+    "NMF": "dff.nmf.scikit_learn",
+    "OffsetNMF": "dff.nmf.affine",
+    "SemiNMF": "dff.nmf.scikit_learn",
+    "as_factorizer": "dff.nmf.affine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dff.nmf' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

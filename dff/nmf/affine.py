@@ -12,8 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf.estimators import NMF, SemiNMF, like
+from dff.nmf.estimators import like
 from dff.nmf.rows import Inspector, MappedRows, Rows
+from dff.nmf.scikit_learn import NMF, SemiNMF
 
 __all__ = ["EstimatorFactorizer", "OffsetNMF", "as_factorizer"]
 

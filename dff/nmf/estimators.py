@@ -1,4 +1,6 @@
-"""NMF and semi-NMF as scikit-learn estimators: options, checks of the caller's data, attributes.
+"""NMF and semi-NMF: options, checks of the caller's data, attributes.
+
+scikit-learn is not needed here; ``scikit_learn`` makes these classes its estimators.
 
 Nothing here writes to the caller's memory or copies a floating-point matrix.
 """
@@ -11,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
@@ -34,15 +33,15 @@ from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_component
 from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
 from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
 
-__all__ = ["NMF", "SemiNMF", "like"]
+__all__ = ["NMF", "Base", "SemiNMF", "like"]
 
 FLOATS = [np.float32, np.float64, np.float16]
 SEVERAL_STARTS = 4  # under n_init="auto", where A has
 SEVERAL_STARTS_ENTRIES = 1 << 19  # entries at most
 
 
-class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """What NMF and SemiNMF share: start, fit, order, and scikit-learn's contract."""
+class Base:
+    """What NMF and SemiNMF share: start, fit, order."""
 
     _constraint: Constraint
 
@@ -95,7 +94,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         One pass over `X`; the rest is k x k work.
         """
-        check_is_fitted(self)
+        _check_fitted(self)
         rows = self._rows(X, fitted=True)
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             inspector = self._inspector()
@@ -108,7 +107,7 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H (n, c) for the codes W = `X` (n, k)."""
-        check_is_fitted(self)
+        _check_fitted(self)
         codes = X if isinstance(X, Tensor) else np.asarray(X)
         k = len(self.components_)
         if codes.ndim != 2 or codes.shape[1] != k:
@@ -132,6 +131,8 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             rows = X if isinstance(X, RowBlocks) else _tensor_rows(X, least)
             self._check_width(rows.shape[1], fitted=fitted)
             return rows
+        from sklearn.utils.validation import validate_data  # heavy, and not needed for tensors
+
         try:
             array = validate_data(
                 self, X, dtype=FLOATS, ensure_all_finite=False, ensure_min_samples=least,
@@ -203,6 +204,8 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _warn_unless(self, settled: bool) -> None:
         if not settled:
+            from sklearn.exceptions import ConvergenceWarning  # heavy, and seldom needed
+
             warnings.warn(
                 f"{type(self).__name__} stopped at max_iter={self.max_iter} before the loss "
                 "settled to tol; raise max_iter, or tol if the result is good enough",
@@ -221,14 +224,16 @@ class _Factorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self._constraint.floor == 0
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+
+def _check_fitted(estimator: Base) -> None:
+    """Refuse, as scikit-learn does, what has not been fitted yet."""
+    if not hasattr(estimator, "components_"):
+        from sklearn.exceptions import NotFittedError  # heavy
+
+        raise NotFittedError(f"this {type(estimator).__name__} is not fitted yet: call fit first")
 
 
-class NMF(_Factorizer):
+class NMF(Base):
     """Non-negative matrix factorization A ~= W H by HALS, for A (n x c), W (n x k), H (k x c) >= 0.
 
     numpy or torch in, the same kind out, on the data's device, in float32 or float64 (float16 and
@@ -273,7 +278,7 @@ class NMF(_Factorizer):
     _constraint = NONNEGATIVE
 
 
-class SemiNMF(_Factorizer):
+class SemiNMF(Base):
     """Semi-NMF (Ding, Li & Jordan 2010) for signed activations: A ~= W H with W >= 0 and H free.
 
     The contract, options and attributes are those of :class:`NMF`.

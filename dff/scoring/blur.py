@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 __all__ = ["blurred"]
 
@@ -15,6 +14,8 @@ def blurred(image: Tensor, strength: float = 1 / 16) -> Tensor:
         image: floating point.
         strength: standard deviation of the blur, as a part of the short side.
     """
+    from torchvision.transforms.functional import gaussian_blur  # heavy
+
     side = min(image.shape[1:])
     sigma = max(strength * side, 0.1)
     width = 2 * min(round(3 * sigma), side - 1) + 1

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from dff.errors import UsageError
@@ -193,6 +192,8 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> float:
     Raises:
         UsageError: maps of different sizes.
     """
+    from scipy.optimize import linear_sum_assignment  # heavy
+
     if maps.shape[1:] != others.shape[1:]:
         raise UsageError(f"maps of {maps.shape[1:]} and {others.shape[1:]} do not compare")
     first, second = (_standardized(m.reshape(len(m), -1)) for m in (maps, others))
