@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dff.activations import LayoutLike, intercept, resolve_layer
 from dff.borrowing import plainly
 from dff.errors import ModelError, UsageError
-from dff.heatmaps import rescale, upsample
 from dff.labels import class_index
 from dff.layouts import main_tensor
+from dff.maps import rescale, upsample
 
 __all__ = ["GradCAM", "Target", "grad_cam"]
 

@@ -4,9 +4,9 @@ import torchvision
 from torch import nn
 
 from dff.errors import LayerError
-from dff.heatmaps import Grid
 from dff.layers import grid_of, probe_input, survey
 from dff.layouts import Layout
+from dff.maps import Grid
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 

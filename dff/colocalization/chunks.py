@@ -22,18 +22,14 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dff.colocalization.instances import (
-    COLUMNS,
-    MaskOptions,
-    annotation,
-    instances,
-    threshold_levels,
-)
+from dff.colocalization.instances import COLUMNS, annotation, instances
 from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.reading import Sample
 from dff.colocalization.stamps import Row
 from dff.concepts import ConceptBank
+from dff.maps import presence
+from dff.maps.masks import MaskOptions, threshold_levels
 
 __all__ = ["Chunk", "Writer", "chunk_bytes", "encode_chunk", "extract", "load_chunk"]
 
@@ -212,11 +208,10 @@ def encode_chunk(
     count = len(bank)
     maps = np.zeros((len(chunk.ids), count, rows, cols), np.float16)
     if chunk.rows is not None:
-        scale = torch.where(bank.scale > 0, 1 / bank.scale, 0.0)
         flat = chunk.rows.to(network.device).float().flatten(0, 1)
-        coefficients = bank.encode(flat) * scale.to(flat)
+        coefficients = bank.encode(flat)
         shaped = coefficients.view(len(chunk.rows), rows, cols, count).permute(0, 3, 1, 2)
-        maps[chunk.good] = shaped.clamp_max(60000).half().cpu().numpy()
+        maps[chunk.good] = presence(shaped, bank.scale, most=60000).half().cpu().numpy()
     table, lines = _tables(chunk, maps, network, options, guides)
     return {
         "instances": _parquet_bytes(table),

@@ -20,9 +20,9 @@ from dff.colocalization.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, OutOfMemoryError, UsageError
 from dff.explain import Explainer
-from dff.heatmaps import Grid
 from dff.layers import probe_input
 from dff.layouts import main_tensor, read_scores
+from dff.maps import Grid
 
 __all__ = ["PRECISIONS", "Network", "Passed"]
 

@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from dff.colocalization.dataset import open_dataset
-from dff.colocalization.instances import MaskOptions
 from dff.colocalization.network import Network
 from dff.colocalization.opened import Run
 from dff.colocalization.plan import parse_memory, plan
@@ -30,6 +29,7 @@ from dff.colocalization.stages import (
 )
 from dff.errors import RunError, UsageError
 from dff.explain import Explainer
+from dff.maps.masks import MaskOptions
 from dff.models import LoadedModel
 
 __all__ = ["colocalize"]

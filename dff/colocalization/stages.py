@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from safetensors.torch import load_file
 
@@ -21,7 +20,6 @@ from dff.colocalization.chunks import (
 from dff.colocalization.dataset import Dataset
 from dff.colocalization.exemplars import write_exemplars
 from dff.colocalization.fit import fit_bank
-from dff.colocalization.instances import GUIDE_SIDE, MaskOptions
 from dff.colocalization.network import Network
 from dff.colocalization.plan import Plan
 from dff.colocalization.ranks import Ranks
@@ -31,8 +29,9 @@ from dff.colocalization.scores import write_scores
 from dff.colocalization.video import VideoDataset, write_video
 from dff.concepts import ConceptBank
 from dff.errors import DFFError, RunError
-from dff.heatmaps import upsample
 from dff.images import read_image
+from dff.maps import fitted, upsample, within
+from dff.maps.masks import GUIDE_SIDE, MaskOptions
 from dff.rendering import overlay
 
 __all__ = [
@@ -169,11 +168,9 @@ def _guides(job: Job, chunk: Chunk) -> list[np.ndarray | None]:
             pixels = read_image(job.dataset.source(index)).pixels
         except (DFFError, OSError):
             return None
-        scale = 2 * GUIDE_SIDE / max(pixels.shape[:2])
-        if scale >= 1:
+        if max(pixels.shape[:2]) <= 2 * GUIDE_SIDE:
             return pixels
-        size = tuple(max(2, round(side * scale)) for side in pixels.shape[1::-1])
-        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+        return fitted(pixels, within(pixels.shape[:2], 2 * GUIDE_SIDE, least=2))
 
     with ThreadPoolExecutor(job.workers) as pool:
         return list(pool.map(read, chunk.ids))

@@ -14,7 +14,6 @@ from dff.colocalization.exemplars import (
     crops,
     entry,
     masks_for,
-    png,
     write_exemplars,
 )
 from dff.colocalization.opened import Run
@@ -22,6 +21,7 @@ from dff.colocalization.tables import renamed_coco
 from dff.errors import RunError, UsageError
 from dff.files import write_file
 from dff.rendering import contact_sheet
+from dff.rendering.files import png
 
 __all__ = ["find", "rename"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dff import scoring
 from dff.errors import UsageError, closest
 from dff.explain.photo import Photo, Target
-from dff.heatmaps import presence, upsample
+from dff.maps import presence, upsample
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
 from dff.scoring.tail import BUDGET
 

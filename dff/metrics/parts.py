@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dff.errors import UsageError
-from dff.heatmaps import box_of
+from dff.maps import box_of
 
 __all__ = ["PartAgreement", "box_iou", "corloc", "part_agreement"]
 
