@@ -19,6 +19,7 @@ from dff.colocalization.run import RunFolder
 from dff.colocalization.tables import annotations_of
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
+from dff.files import Content
 from dff.images import read_image
 from dff.maps import fitted, within
 from dff.maps.rle import drawn
@@ -114,7 +115,8 @@ def write_exemplars(
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
     best = [best_instances(folder, k + 1, count, apart=apart) for k in range(len(bank))]
     masks = masks_for(folder, best)
-    rows, files = [], {}
+    rows = []
+    files: dict[str, Content] = {}
     facts = pq.read_table(folder.file("concepts.parquet")).to_pylist()
     for k, instances in enumerate(best):
         pictures = crops(dataset, instances, bank.colors[k], k + 1, masks, count)

@@ -19,7 +19,7 @@ from dff.colocalization.exemplars import (
 from dff.colocalization.opened import Run
 from dff.colocalization.tables import renamed_coco
 from dff.errors import RunError, UsageError
-from dff.files import write_file
+from dff.files import Content, write_file
 from dff.rendering import contact_sheet
 from dff.rendering.files import png
 
@@ -69,7 +69,7 @@ def find(
     ]  # fmt: skip
 
 
-def _write_sheet(run: Run, out: Path, sheet: bytes) -> None:
+def _write_sheet(run: Run, out: Path, sheet: Content) -> None:
     """Write a sheet, recorded with the run, so that the same call may replace it."""
     inside = os.path.realpath(out.parent) == os.path.realpath(run.path)
     name = out.name if inside else os.path.abspath(out)

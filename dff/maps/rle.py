@@ -16,9 +16,10 @@ from pycocotools import mask as coco
 from dff.errors import UsageError
 from dff.maps.runs import Runs
 
-__all__ = ["counts_of", "drawn", "drawn_polygons", "to_rle"]
+__all__ = ["counts_of", "drawn", "encoded", "to_rle", "union"]
 
 GROUPS = 7  # of five bits: enough for 2^31 pixels
+LONGEST = 1_000_000  # pixels of outline in one segmentation: each costs about a hundred bytes
 
 
 def to_rle(runs: Runs) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def counts_of(runs: Runs) -> np.ndarray:
     return counts[:-1] if counts[-1] == 0 else counts
 
 
-def drawn(rle: dict[str, Any], size: tuple[int, int] | None = None) -> np.ndarray:
+def drawn(rle: Any, size: tuple[int, int] | None = None) -> np.ndarray:
     """Return the mask of COCO's RLE, compressed or not, as bool (height, width).
 
     Args:
@@ -52,6 +53,54 @@ def drawn(rle: dict[str, Any], size: tuple[int, int] | None = None) -> np.ndarra
     Raises:
         UsageError: it is no such mask, or its counts do not add up to its size.
     """
+    height, width, counts = _checked(rle, size)
+    inside = np.arange(len(counts)) % 2 == 1
+    return np.repeat(inside, counts).reshape(width, height).T
+
+
+def encoded(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Return a segmentation of COCO's, polygons or RLE, as the compressed RLE of pycocotools.
+
+    Args:
+        segmentation: from a file, not trusted.
+        size: (height, width) of its image; an RLE must have it, and a polygon lies within one
+            such image around it.
+
+    Raises:
+        UsageError: it is neither, or is not of such an image.
+    """
+    if isinstance(segmentation, dict):
+        height, width, counts = _checked(segmentation, size)
+        return dict(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+    polygons = segmentation if isinstance(segmentation, list) else []
+    if not polygons:
+        raise UsageError("a segmentation is neither a list of polygons nor an RLE")
+    length = sum(_length(polygon, size) for polygon in polygons)
+    if length > LONGEST:
+        raise UsageError(f"the outlines of its polygons are longer than {LONGEST:,} pixels")
+    return dict(coco.merge(coco.frPyObjects(polygons, *size)))
+
+
+def union(masks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the union of masks that :func:`encoded` gave."""
+    return dict(coco.merge(masks))
+
+
+def _length(polygon: Any, size: tuple[int, int]) -> float:
+    """Return how long a polygon's outline is, in pixels, once it is known to be one."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise UsageError("a polygon is not a list of three or more pairs x, y")
+    if not all(type(v) in (int, float) and -1e9 <= v <= 1e9 for v in polygon):
+        raise UsageError("a polygon holds what is no number up to 10^9")
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    sides = np.array(size[::-1], dtype=np.float64)
+    if (points < -sides).any() or (points > 2 * sides).any():
+        raise UsageError(f"a polygon lies outside its image of {size[0]} x {size[1]} pixels")
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
+def _checked(rle: Any, size: tuple[int, int] | None) -> tuple[int, int, np.ndarray]:
+    """Return height, width and the counts of an RLE, which add up to them."""
     try:
         height, width = rle["size"]
         counts = rle["counts"]
@@ -62,13 +111,7 @@ def drawn(rle: dict[str, Any], size: tuple[int, int] | None = None) -> np.ndarra
     values = _decompressed(counts) if isinstance(counts, (str, bytes)) else _plain(counts)
     if len(values) == 0 or values.min() < 0 or sum(values.tolist()) != height * width:
         raise UsageError(f"a mask's counts do not add up to {height} x {width} pixels")
-    inside = np.arange(len(values)) % 2 == 1
-    return np.repeat(inside, values).reshape(width, height).T
-
-
-def drawn_polygons(polygons: list[list[float]], size: tuple[int, int]) -> np.ndarray:
-    """Return the union of polygons [x, y, x, y, ...] as COCO rasterizes them, bool (h, w)."""
-    return drawn(coco.merge(coco.frPyObjects(polygons, *size)), size)
+    return height, width, values
 
 
 def _plain(counts: Any) -> np.ndarray:
