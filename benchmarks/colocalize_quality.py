@@ -20,8 +20,8 @@ from dff.colocalization import colocalize
 from dff.colocalization.evaluate import _found_masks
 from dff.demo.creatures import PARTS, render
 from dff.explain import Explainer
-from dff.heatmaps import binarize, upsample
 from dff.images import read_image
+from dff.maps import binarize, upsample
 from dff.metrics import part_agreement
 
 SIZE = 128

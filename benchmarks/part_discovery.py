@@ -27,7 +27,7 @@ Methods
 -------
 - ours: NMF; full presence over the set; placed where the cells of the grid lie; fitted to the
   picture's edges, above 0.45 of its peak in the image, if it is present there at all (peak
-  above 0.1): ``dff.refinement.concept_masks``, as in ``result.masks()``.
+  above 0.1): ``dff.maps.concept_masks``, as in ``result.masks()``.
 - grad-cam dff: pytorch-grad-cam's factorization and its scaling (each map by its own range).
 - k-means: scikit-learn's, on the cells' activations; a map is how near a pixel is to the cluster.
 - PCA: scikit-learn's; the side of each component that has the longer tail.
@@ -56,10 +56,9 @@ from sklearn.decomposition import PCA
 from dff.activations import intercept
 from dff.concepts import choose_components, full_presence
 from dff.demo import creatures, model
-from dff.heatmaps import Grid, near_peak, otsu, presence, upsample
+from dff.maps import Grid, concept_masks, near_peak, otsu, presence, upsample
 from dff.metrics import part_agreement
 from dff.nmf import NMF
-from dff.refinement import concept_masks
 
 SIZE = model.INPUT_SIZE
 FIRST_SEED = 3_000_000  # the model was trained on seeds below 1,000,000
@@ -152,7 +151,7 @@ def strongest(maps: np.ndarray) -> np.ndarray:
 def above_otsu(maps: np.ndarray) -> np.ndarray:
     """Return where each map is above Otsu's threshold of its own."""
     clipped = np.clip(maps, 0, 1)
-    return clipped > np.array([[otsu(m) for m in row] for row in clipped])[..., None, None]
+    return clipped > otsu(clipped)[..., None, None]
 
 
 PEERS: dict[str, Callable[[Set, int], np.ndarray]] = {

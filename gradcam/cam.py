@@ -13,8 +13,8 @@ from dff.activations import LayoutLike, intercept, resolve_layer
 from dff.activations.borrowing import plainly
 from dff.activations.layouts import main_tensor
 from dff.errors import ModelError, UsageError
-from dff.heatmaps import rescale, upsample
 from dff.labels import class_index
+from dff.maps import rescale, upsample
 
 __all__ = ["GradCAM", "Target", "grad_cam"]
 

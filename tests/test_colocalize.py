@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 
 import dff
 from dff.colocalization import Run, colocalize
-from dff.colocalization.masks import draw
-from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run import folder as run_folder
 from dff.colocalization.stages.plan import parse_memory, plan
 from dff.errors import OutputError, RunError, UsageError
-from dff.heatmaps import binarize, box_of, presence, upsample
+from dff.maps import binarize, box_of, presence, upsample
+from dff.maps.rle import drawn as drawn_rle
 from tests.colocalized import digest, photos, small_chunks, toy
 from tests.toys import untouched
 
@@ -119,7 +118,7 @@ def test_boxes_and_masks_are_those_of_the_drawn_maps(run, explainer):
         box = (row["x0"], row["y0"], row["x1"], row["y1"])
         assert box_of(mask) == box
         assert one["bbox"] == [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-        mine = draw(runs_from_rle(one["segmentation"]))
+        mine = drawn_rle(one["segmentation"])
         assert mine.sum() == one["area"] == round(row["coverage"] * 40 * 56)
         assert not (mine & ~mask).any()
 

@@ -12,7 +12,7 @@ import dff
 from dff.concepts import factorize
 from dff.errors import BankError, FactorizationError, LayerError, ModelError, UsageError
 from dff.explain.one_pass import one_pass
-from dff.heatmaps import Grid
+from dff.maps import Grid
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 PREP = dff.Preprocessing(size=32, mean=0.5, std=0.25)

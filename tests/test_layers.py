@@ -6,7 +6,7 @@ from torch import nn
 from dff.activations.layers import grid_of, probe_input, survey
 from dff.activations.layouts import Layout
 from dff.errors import LayerError
-from dff.heatmaps import Grid
+from dff.maps import Grid
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 

@@ -235,7 +235,7 @@ def test_colours_come_in_every_common_form(photo: np.ndarray) -> None:
         (None, np.full((2, 8, 8), 3.0), {}, "came in [3, 3]"),
         (None, np.full((2, 8, 8), -1.0), {}, "came in [-1, -1]"),
         (None, np.full((2, 8, 8), np.inf), {}, "came in [inf, inf]"),
-        (None, np.zeros((2, 7, 8)), {}, "here (k, 8, 8), not (2, 7, 8); dff.heatmaps.upsample"),
+        (None, np.zeros((2, 7, 8)), {}, "here (k, 8, 8), not (2, 7, 8); dff.maps.upsample"),
         (None, np.zeros((8, 8)), {}, "not (8, 8)"),
         (None, np.zeros((2, 8, 8), int), {}, "floating point in [0, 1], not int64"),
         (None, np.zeros((257, 8, 8)), {}, "at most 256 concepts"),

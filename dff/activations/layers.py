@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dff.activations.hooks import observe
 from dff.activations.layouts import Layout, Score, detect_layout, read_scores, tensors_of
 from dff.errors import LayerError
-from dff.heatmaps import Grid
+from dff.maps import Grid
 
 __all__ = ["LayerInfo", "Survey", "grid_of", "probe_input", "survey"]
 
@@ -112,7 +112,7 @@ class Survey:
         """Return the stride of a grid whose cell 0 lies over the first pixel; None for tiles.
 
         Odd kernels with symmetric padding anchor their grids so, patches and even kernels tile
-        the input (see :class:`dff.heatmaps.Grid`). Told apart by the effective receptive fields
+        the input (see :class:`dff.maps.Grid`). Told apart by the effective receptive fields
         (Luo et al. 2016) of cells near the middle: the centroid of their squared gradient lies
         nearer to the one position or to the other.
         """
@@ -278,7 +278,7 @@ def _anchored_stride(length: int, cells: int) -> int | None:
 
 
 def grid_of(layout: Any, input_size: tuple[int, int], anchor_stride: int | None) -> Grid:
-    """Return the :class:`~dff.heatmaps.Grid` of a layout for an input of (height, width).
+    """Return the :class:`~dff.maps.Grid` of a layout for an input of (height, width).
 
     `anchor_stride` is :meth:`Survey.anchor_stride` of the layer, found at any input size.
     """

@@ -156,8 +156,9 @@ def _trust(
     versus: str | None,
 ) -> list[Path]:
     """Add evidence and checks to what is reported of each photo, and write both."""
-    from dff.explain.saving import file_names, json_text, png
+    from dff.explain.saving import file_names, json_text
     from dff.manifest import Manifest
+    from dff.rendering.files import png
 
     if not evidence and not check:
         return []

@@ -66,9 +66,10 @@ def run_demo(out: Path) -> dict[str, Any]:
 
     from dff.demo import creatures
     from dff.explain import Explainer
-    from dff.explain.saving import json_text, png
+    from dff.explain.saving import json_text
     from dff.images import Picture
     from dff.manifest import Manifest
+    from dff.rendering.files import png
 
     reserve({out: FILES}, [])
     explainer = Explainer("demo")
@@ -129,7 +130,7 @@ def _against_grad_cam(
     """Return the agreement of concepts, and of Grad-CAM's one map with each part in turn."""
     import numpy as np
 
-    from dff.heatmaps import binarize
+    from dff.maps import binarize
 
     cams = np.stack([binarize(photo.cam(FAMILY)) for photo in shared])
     alone = _agreement(cams[:, None], family)

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from dff.colocalization.annotations import Known, matched, read_annotations
-from dff.colocalization.masks import draw
-from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run.coco import annotations_of
 from dff.colocalization.run.finished import Run
+from dff.maps.rle import drawn
 from dff.metrics import box_iou
 
 __all__ = ["ClassResult", "Evaluation", "evaluate"]
@@ -184,7 +183,7 @@ def _found_masks(run: Run, known: dict[int, Known]) -> Any:
         seen.add(image)
         yield (
             image,
-            {a["category_id"] - 1: draw(runs_from_rle(a["segmentation"])) for a in some},
+            {a["category_id"] - 1: drawn(a["segmentation"]) for a in some},
         )
     for image in known.keys() - seen:
         yield image, {}

@@ -16,12 +16,12 @@ from dff.colocalization.stages.exemplars import (
     crops,
     entry,
     masks_for,
-    png,
     write_exemplars,
 )
 from dff.errors import RunError, UsageError
-from dff.files import write_file
+from dff.files import Content, write_file
 from dff.rendering import contact_sheet
+from dff.rendering.files import png
 
 __all__ = ["find", "rename"]
 
@@ -69,7 +69,7 @@ def find(
     ]  # fmt: skip
 
 
-def _write_sheet(run: Run, out: Path, sheet: bytes) -> None:
+def _write_sheet(run: Run, out: Path, sheet: Content) -> None:
     """Write a sheet, recorded with the run, so that the same call may replace it."""
     inside = os.path.realpath(out.parent) == os.path.realpath(run.path)
     name = out.name if inside else os.path.abspath(out)

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from dff.colocalization.instances import MaskOptions
 from dff.colocalization.ranks import start
 from dff.colocalization.run.finished import Run
 from dff.colocalization.run.folder import RunFolder
@@ -22,6 +21,7 @@ from dff.colocalization.stages.plan import parse_memory, plan
 from dff.colocalization.stages.repair import check_apart, forget_changed, repair
 from dff.errors import RunError, UsageError
 from dff.explain import Explainer
+from dff.maps.masks import MaskOptions
 from dff.models import LoadedModel
 
 __all__ = ["colocalize"]

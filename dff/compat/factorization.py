@@ -12,7 +12,7 @@ from dff.activations.borrowing import borrowed
 from dff.concepts import factorize
 from dff.errors import UsageError
 from dff.explain.one_pass import checked_rows, unflatten
-from dff.heatmaps import presence, upsample
+from dff.maps import presence, upsample
 
 __all__ = ["DeepFeatureFactorization"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from dff.errors import UsageError
+from dff.maps import fitted
 from dff.rendering import LegendEntry, legend, overlay
 from dff.rendering.legends import Line
 from dff.rendering.palette import Colors, as_colors
@@ -86,4 +86,4 @@ def _as_tall(entries: Sequence[LegendEntry], height: int) -> np.ndarray:
     if drawn.shape[0] == height:
         return drawn
     width = max(1, round(drawn.shape[1] * height / drawn.shape[0]))
-    return cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
+    return fitted(drawn, (height, width))

@@ -16,7 +16,7 @@ from dff.errors import DFFError
 from dff.explain.evidence import photo_contributions, rest_of_model
 from dff.explain.one_pass import one_pass
 from dff.explain.photo import Photo, Target
-from dff.heatmaps import presence, upsample
+from dff.maps import presence, upsample
 from dff.rendering import curves
 from dff.scoring import Forward, rebuild
 from dff.scoring.faithfulness import (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from dff import rendering
 from dff.explain.photo import Photo, SharedConcepts, Target
 from dff.images import Picture
+from dff.maps import fitted, within
 from dff.rendering import LegendEntry
 
 __all__ = ["draw_overlay", "draw_panel", "legend_entries"]
@@ -63,6 +63,4 @@ def _reduced(picture: Picture) -> np.ndarray:
     longest = max(picture.height, picture.width)
     if longest <= LONGEST_SIDE:
         return picture.pixels
-    factor = LONGEST_SIDE / longest
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return cv2.resize(picture.pixels, size, interpolation=cv2.INTER_AREA)
+    return fitted(picture.pixels, within((picture.height, picture.width), LONGEST_SIDE))

@@ -13,7 +13,7 @@ from dff import scoring
 from dff.activations.tail import BUDGET
 from dff.errors import UsageError, closest
 from dff.explain.photo import Photo, Target
-from dff.heatmaps import presence, upsample
+from dff.maps import presence, upsample
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
 
 __all__ = [

@@ -32,8 +32,8 @@ from dff.explain.inputs import as_list, from_tensor
 from dff.explain.one_pass import Factorize, Found, one_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
-from dff.heatmaps import Grid
 from dff.images import Picture, Preprocessing, Source, read_image
+from dff.maps import Grid
 from dff.models import LoadedModel, describe, load_model
 
 __all__ = ["Explainer"]

@@ -160,7 +160,7 @@ class Explanation:
     def masks(self) -> np.ndarray:
         """Return where each concept is, (k, height, width) bool, on the photo's own pixels.
 
-        The heatmaps, fitted to the photo's edges (:func:`dff.refinement.concept_masks`); empty
+        The heatmaps, fitted to the photo's edges (:func:`dff.maps.concept_masks`); empty
         for a concept that is absent.
         """
         return self.photos[0].masks()

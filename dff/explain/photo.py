@@ -17,10 +17,9 @@ from dff.activations import Tail
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, UsageError
 from dff.explain.one_pass import Tape
-from dff.heatmaps import Grid, presence, rescale, upsample
 from dff.images import Picture
 from dff.labels import class_index, class_name
-from dff.refinement import concept_masks
+from dff.maps import Grid, concept_masks, presence, rescale, upsample
 from gradcam import grad_cam
 
 __all__ = ["ClassScore", "Photo", "SharedConcepts", "Target"]

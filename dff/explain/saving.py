@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
-from PIL import Image
 from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
@@ -21,6 +20,7 @@ from dff.explain.photo import Photo, Target
 from dff.files import Content
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
+from dff.rendering.files import png
 
 __all__ = [
     "FORMATS",
@@ -29,7 +29,6 @@ __all__ = [
     "file_names",
     "json_text",
     "output_names",
-    "png",
     "save",
 ]
 
@@ -186,12 +185,3 @@ def json_text(value: Any) -> str:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
-
-
-def png(draw: Callable[[], Image.Image]) -> Callable[[IO[bytes]], None]:
-    """Return what writes a picture as a PNG file, and draws it only then."""
-
-    def write(file: IO[bytes]) -> None:
-        draw().save(file, "PNG", compress_level=4)
-
-    return write

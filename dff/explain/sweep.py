@@ -8,17 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from dff.concepts import Branch, ConceptBank, Selection
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
-from dff.explain.saving import file_names, json_text, png
+from dff.explain.saving import file_names, json_text
 from dff.files import Content
 from dff.manifest import Manifest
+from dff.maps import fitted, within
 from dff.rendering import TreeNode, concept_tree, curves, panel
+from dff.rendering.files import png
 
 __all__ = ["Sweep", "output_names"]
 
@@ -153,8 +154,7 @@ def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[
 def _thumbnails(photo: Photo) -> Sequence[np.ndarray]:
     """Return for each concept the small photo, clear where the concept is, pale elsewhere."""
     pixels = photo.picture.pixels
-    scale = 2 * THUMBNAIL / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    height, width = within(pixels.shape[:2], 2 * THUMBNAIL)
+    small = fitted(pixels, (height, width))
     clear = [0.2 + 0.8 * np.clip(1.5 * m[..., None], 0, 1) for m in photo.heatmaps((height, width))]
     return [(small * share + PALE * (1 - share)).astype(np.uint8) for share in clear]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dff.errors import UsageError
-from dff.heatmaps import box_of
+from dff.maps import box_of
 
 __all__ = ["PartAgreement", "box_iou", "corloc", "part_agreement"]
 

@@ -105,7 +105,7 @@ def check_maps(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     if maps.ndim != 3 or maps.shape[1:] != tuple(size):
         raise UsageError(
             f"maps have the shape (concepts, height, width), here (k, {size[0]}, {size[1]}), "
-            f"not {maps.shape}; dff.heatmaps.upsample brings them to the picture's size"
+            f"not {maps.shape}; dff.maps.upsample brings them to the picture's size"
         )
     if maps.size:
         low, high = float(maps.min()), float(maps.max())
@@ -114,7 +114,7 @@ def check_maps(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         if low < -TOLERANCE or high > 1 + TOLERANCE:
             raise UsageError(
                 f"maps lie in [0, 1], but came in [{low:.4g}, {high:.4g}]; "
-                "dff.heatmaps.presence and dff.heatmaps.rescale bring them there"
+                "dff.maps.presence and dff.maps.rescale bring them there"
             )
     return maps
 

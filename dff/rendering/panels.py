@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from dff.errors import UsageError
+from dff.maps import fitted
 from dff.rendering import text
 from dff.rendering.legends import LegendEntry, broad_legend
 from dff.rendering.legends import legend as draw_legend
@@ -66,12 +66,9 @@ def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Where it grows sixfold and more, its pixels stay visible as such.
     """
-    if picture.shape[:2] == (height, width):
-        return picture
     growth = min(height / picture.shape[0], width / picture.shape[1])
-    enlarged = cv2.INTER_CUBIC if growth < 6 else cv2.INTER_NEAREST
-    mode = cv2.INTER_AREA if growth < 1 else enlarged
-    return cv2.resize(picture, (width, height), interpolation=mode)
+    enlarged = "cubic" if growth < 6 else "nearest"
+    return fitted(picture, (height, width), way="area" if growth < 1 else enlarged)
 
 
 def _as_array(picture: np.ndarray | Image.Image) -> np.ndarray:

@@ -6,21 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save as to_safetensors
 
-from dff.colocalization.instances import (
-    COLUMNS,
-    GUIDE_SIDE,
-    MaskOptions,
-    annotation,
-    instances,
-    threshold_levels,
-)
+from dff.colocalization.instances import COLUMNS, annotation, instances
 from dff.colocalization.run.folder import chunk_name
 from dff.colocalization.stages.chunks import Chunk, Writer, chunk_facts, load_chunk
 from dff.colocalization.stages.extract import run_chunks
@@ -29,6 +21,8 @@ from dff.colocalization.stages.network import Network
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
 from dff.images import read_image
+from dff.maps import fitted, presence, within
+from dff.maps.masks import GUIDE_SIDE, MaskOptions, threshold_levels
 
 __all__ = ["PARTS", "encode_chunk", "encode_stage"]
 
@@ -71,11 +65,9 @@ def _guides(job: Job, chunk: Chunk) -> list[np.ndarray | None]:
             pixels = read_image(job.dataset.source(index)).pixels
         except (DFFError, OSError):
             return None
-        scale = 2 * GUIDE_SIDE / max(pixels.shape[:2])
-        if scale >= 1:
+        if max(pixels.shape[:2]) <= 2 * GUIDE_SIDE:
             return pixels
-        size = tuple(max(2, round(side * scale)) for side in pixels.shape[1::-1])
-        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+        return fitted(pixels, within(pixels.shape[:2], 2 * GUIDE_SIDE, least=2))
 
     with ThreadPoolExecutor(job.workers) as pool:
         return list(pool.map(read, chunk.ids))
@@ -96,11 +88,10 @@ def encode_chunk(
     count = len(bank)
     maps = np.zeros((len(chunk.ids), count, rows, cols), np.float16)
     if chunk.rows is not None:
-        scale = torch.where(bank.scale > 0, 1 / bank.scale, 0.0)
         flat = chunk.rows.to(network.device).float().flatten(0, 1)
-        coefficients = bank.encode(flat) * scale.to(flat)
+        coefficients = bank.encode(flat)
         shaped = coefficients.view(len(chunk.rows), rows, cols, count).permute(0, 3, 1, 2)
-        maps[chunk.good] = shaped.clamp_max(60000).half().cpu().numpy()
+        maps[chunk.good] = presence(shaped, bank.scale, most=60000).half().cpu().numpy()
     table, lines = _tables(chunk, maps, network, options, guides)
     return {
         "instances": _parquet_bytes(table),

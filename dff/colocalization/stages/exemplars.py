@@ -15,8 +15,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 from safetensors.torch import load_file
 
-from dff.colocalization.masks import draw
-from dff.colocalization.rle import runs_from_rle
 from dff.colocalization.run.coco import annotations_of
 from dff.colocalization.run.folder import RunFolder, chunk_name
 from dff.colocalization.sources.dataset import Dataset
@@ -24,9 +22,12 @@ from dff.colocalization.sources.video import VideoDataset, write_video
 from dff.colocalization.stages.job import Job
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
-from dff.heatmaps import upsample
+from dff.files import Content
 from dff.images import read_image
+from dff.maps import fitted, upsample, within
+from dff.maps.rle import drawn
 from dff.rendering import LegendEntry, contact_sheet, overlay
+from dff.rendering.files import png
 
 __all__ = [
     "Best",
@@ -36,7 +37,6 @@ __all__ = [
     "entry",
     "exemplars_stage",
     "masks_for",
-    "png",
     "write_exemplars",
 ]
 
@@ -143,7 +143,8 @@ def write_exemplars(
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
     best = [best_instances(folder, k + 1, count, apart=apart) for k in range(len(bank))]
     masks = masks_for(folder, best)
-    rows, files = [], {}
+    rows = []
+    files: dict[str, Content] = {}
     facts = pq.read_table(folder.file("concepts.parquet")).to_pylist()
     for k, instances in enumerate(best):
         pictures = crops(dataset, instances, bank.colors[k], k + 1, masks, count)
@@ -171,24 +172,21 @@ def crops(
             pixels = read_image(dataset.source(one.image)).pixels
         except (DFFError, OSError):
             continue
-        plain = fitted(crop(pixels, one.box))
+        plain = _shown(crop(pixels, one.box))
         marked = plain
         rle = masks.get((one.image, concept))
         if rle is not None and tuple(rle["size"]) == pixels.shape[:2]:
-            part = crop(draw(runs_from_rle(rle)).astype(np.uint8), one.box)
-            size = (plain.shape[1], plain.shape[0])
-            mask = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) > 0
+            part = crop(drawn(rle).astype(np.uint8), one.box)
+            mask = fitted(part, plain.shape[:2], way="nearest") > 0
             marked = outlined(plain, mask, color)
         result.append((plain, marked))
     return result
 
 
-def fitted(pixels: np.ndarray) -> np.ndarray:
+def _shown(pixels: np.ndarray) -> np.ndarray:
     """Return a picture whose longer side is SIDE."""
-    scale = SIDE / max(pixels.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=how))
+    way = "area" if max(pixels.shape[:2]) > SIDE else "cubic"
+    return np.ascontiguousarray(fitted(pixels, within(pixels.shape[:2], SIDE), way=way))
 
 
 def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
@@ -196,13 +194,6 @@ def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     classes = [name.split(",")[0] for name in (facts["top_classes"] or "").split("; ") if name]
     lines = [f"in {facts['prevalence']:.0%} of images", *classes]
     return LegendEntry(color=bank.colors[k], title=bank.names[k], share=facts["share"], lines=lines)
-
-
-def png(image: Image.Image) -> bytes:
-    """Return a picture as PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from dff.colocalization.instances import MaskOptions
 from dff.colocalization.ranks import Ranks
 from dff.colocalization.run.folder import RunFolder
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.stages.network import Network
 from dff.colocalization.stages.plan import Plan
 from dff.concepts import ConceptBank
+from dff.maps.masks import MaskOptions
 
 __all__ = [
     "FITTING", "OVER_CHUNKS", "PLACING", "READING", "SAMPLING", "WRITING", "Job", "Progress",

@@ -22,7 +22,7 @@ from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, OutOfMemoryError, UsageError
 from dff.explain import Explainer
-from dff.heatmaps import Grid
+from dff.maps import Grid
 
 __all__ = ["PRECISIONS", "Network", "Passed"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dff.errors import UsageError
-from dff.heatmaps import Grid, binarize, box_of, near_peak, otsu, presence, rescale, upsample
+from dff.maps import Grid, binarize, box_of, near_peak, otsu, presence, rescale, upsample
 
 
 def test_presence_keeps_absence():

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco
 
-from dff.colocalization.masks import draw, largest_component, otsu_levels, runs_above, runs_of
-from dff.colocalization.rle import compress, counts_of, decompress, runs_from_rle, to_rle
 from dff.errors import UsageError
-from dff.heatmaps import Grid, binarize, box_of, otsu, upsample
+from dff.maps import Grid, binarize, box_of, otsu, upsample
+from dff.maps.masks import MaskOptions, threshold_levels
+from dff.maps.rle import counts_of, drawn, to_rle
+from dff.maps.runs import largest_component, runs_above, runs_of
+
+
+def draw(runs):
+    return drawn(to_rle(runs))
 
 
 def grids(rows, cols, anchored):
@@ -33,8 +39,8 @@ def test_runs_are_the_pixels_above_the_threshold(
     maps = (rng.random((2, rows, cols)) * (rng.random((2, rows, cols)) > 0.4)).astype(np.float32)
     grid = grids(rows, cols, anchored)
     found = runs_above(maps, np.full(2, threshold), grid, (height, width))
-    drawn = upsample(maps.astype(np.float64), (height, width), grid)
-    for runs, one in zip(found, drawn, strict=True):
+    shown = upsample(maps.astype(np.float64), (height, width), grid)
+    for runs, one in zip(found, shown, strict=True):
         mask = draw(runs)
         assert mask.shape == (height, width)
         differ = mask != (one > threshold)
@@ -53,10 +59,8 @@ def test_components_and_encoding_of_any_mask(seed, share, height, width):
     mask = np.random.default_rng(seed).random((height, width)) < share
     runs = runs_of(mask)
     assert np.array_equal(draw(runs), mask)
-    assert np.array_equal(draw(runs_from_rle(to_rle(runs))), mask)
-    assert np.array_equal(decompress(compress(counts_of(runs))), counts_of(runs))
     plain = {"size": [height, width], "counts": counts_of(runs).tolist()}
-    assert np.array_equal(draw(runs_from_rle(plain)), mask)
+    assert np.array_equal(drawn(plain), mask)
     largest = largest_component(runs)
     if mask.any():
         areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2]
@@ -68,11 +72,10 @@ def test_components_and_encoding_of_any_mask(seed, share, height, width):
 
 
 def test_encoding_equals_that_of_pycocotools():
-    api = pytest.importorskip("pycocotools.mask")
     rng = np.random.default_rng(0)
     for share in (0, 0.1, 0.5, 1):
         mask = cv2.blur(rng.random((130, 90)), (9, 9)) < 0.4 + 0.2 * share
-        theirs = api.encode(np.asfortranarray(mask.astype(np.uint8)))
+        theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         ours = to_rle(runs_of(mask))
         assert ours["counts"].encode() == theirs["counts"]
         assert ours["size"] == list(theirs["size"])
@@ -80,11 +83,11 @@ def test_encoding_equals_that_of_pycocotools():
 
 def test_encodings_that_are_none():
     with pytest.raises(UsageError, match="do not add up to 4 x 4"):
-        runs_from_rle({"size": [4, 4], "counts": [3, 4]})
+        drawn({"size": [4, 4], "counts": [3, 4]})
     with pytest.raises(UsageError, match="not COCO's compressed"):
-        runs_from_rle({"size": [4, 4], "counts": "\x01"})
+        drawn({"size": [4, 4], "counts": "\x01"})
     with pytest.raises(UsageError, match="not COCO's run-length encoding"):
-        runs_from_rle({"counts": [3]})
+        drawn({"counts": [3]})
 
 
 def test_otsu_of_many_maps_is_that_of_each():
@@ -92,8 +95,12 @@ def test_otsu_of_many_maps_is_that_of_each():
     grid = Grid.anchored(7, 7, 224, 224, (32, 32))
     maps = np.clip(rng.normal(0.3, 0.3, (20, 7, 7)), 0, 1).astype(np.float32)
     maps[0] = 0
-    ours = otsu_levels(maps, grid)
-    theirs = [otsu(upsample(one, (28, 28), grid)) for one in maps]
+    ours = threshold_levels(maps, grid, MaskOptions())
+    shown = np.stack([upsample(one, (28, 28), grid) for one in maps])
+    levels = np.clip(shown * 255 + 0.5, 0, 255).astype(np.uint8)
+    theirs = [cv2.threshold(one, 0, 255, cv2.THRESH_OTSU)[0] / 255 for one in levels]
+    assert otsu(shown[3]).shape == ()
+    np.testing.assert_array_equal([float(otsu(one)) for one in shown], otsu(shown))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -102,5 +109,5 @@ def test_a_large_photo_is_as_cheap_and_exact():
     maps[0, 1:3, 1:3] = 1
     grid = Grid.tiled(4, 4, 64, 64)
     (runs,) = runs_above(maps, np.array([0.5]), grid, (1200, 1600))
-    drawn = upsample(maps[0].astype(np.float64), (1200, 1600), grid)
-    assert np.array_equal(draw(runs), binarize(drawn, 0.5))
+    shown = upsample(maps[0].astype(np.float64), (1200, 1600), grid)
+    assert np.array_equal(draw(runs), binarize(shown, 0.5))

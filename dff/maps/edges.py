@@ -14,13 +14,9 @@ import cv2
 import numpy as np
 
 from dff.errors import UsageError
-from dff.heatmaps import near_peak
+from dff.maps.sizes import fitted
 
-__all__ = ["concept_masks", "refine"]
-
-FIELD = 1 / 9
-"""About a receptive field at the last grid, as a part of the long side."""
-SHARE, PRESENT = 0.45, 0.1
+__all__ = ["refine"]
 
 
 def refine(
@@ -55,43 +51,19 @@ def refine(
     small, near = _shrunk(guide, shrink), max(1, round(radius / shrink))
     mean = _average(small, near)
     inverse = _inverse_covariance(small, mean, near, tolerance)
-    fitted = []
+    refined = []
     for one in stack.reshape(-1, *stack.shape[-2:]):
         slope, offset = _line(_shrunk(one, shrink), small, mean, inverse, near)
-        size = (guide.shape[1], guide.shape[0])
-        slope, offset = (cv2.resize(v, size) if shrink > 1 else v for v in (slope, offset))
-        fitted.append((slope * guide).sum(-1) + offset)
-    return np.clip(np.stack(fitted), 0, 1).reshape(stack.shape)
-
-
-def concept_masks(
-    heatmaps: np.ndarray, picture: np.ndarray, *, radius: int | None = None
-) -> np.ndarray:
-    """Return where each concept is in a picture.
-
-    The maps are fitted to the picture's edges (:func:`refine`). A concept is where its map is
-    above 0.45 of its peak, if that is above 0.1 of full presence; else it is absent.
-
-    Args:
-        heatmaps: (k, h, w) in units of full presence, as large as the picture.
-        picture: (h, w, 3) uint8 RGB.
-        radius: of the filter, in pixels; None is a ninth of the picture's long side.
-
-    Returns:
-        (k, h, w) bool.
-
-    Raises:
-        UsageError: maps and picture differ in size.
-    """
-    radius = radius or max(1, round(max(picture.shape[:2]) * FIELD))
-    return near_peak(refine(heatmaps, picture, radius=radius), SHARE, PRESENT)
+        slope, offset = (fitted(v, guide.shape[:2], way="linear") for v in (slope, offset))
+        refined.append((slope * guide).sum(-1) + offset)
+    return np.clip(np.stack(refined), 0, 1).reshape(stack.shape)
 
 
 def _shrunk(values: np.ndarray, times: int) -> np.ndarray:
     if times == 1:
         return values
     height, width = (max(1, round(side / times)) for side in values.shape[:2])
-    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA))
+    return fitted(values, (height, width))
 
 
 def _average(values: np.ndarray, radius: int) -> np.ndarray:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from dff.errors import UsageError
-from dff.heatmaps import near_peak
-from dff.refinement import concept_masks, refine
+from dff.maps import concept_masks, near_peak, refine
 
 
 def disc(size: int = 64) -> tuple[np.ndarray, np.ndarray]:

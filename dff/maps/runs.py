@@ -16,11 +16,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from dff.heatmaps import Grid, upsample
+from dff.maps.grid import Grid, upsample
 
-__all__ = ["Runs", "draw", "largest_component", "otsu_levels", "runs_above", "runs_of"]
-
-LATTICE = 4  # points a cell, along each axis, at which Otsu's histogram is taken
+__all__ = ["Runs", "largest_component", "runs_above", "runs_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +120,6 @@ def runs_of(mask: np.ndarray) -> Runs:
     return Runs(columns * height + tops, columns * height + bottoms, height, width)
 
 
-def draw(runs: Runs) -> np.ndarray:
-    """Return a mask as bool (height, width)."""
-    steps = np.zeros(runs.height * runs.width + 1, np.int8)
-    np.add.at(steps, runs.starts, 1)
-    np.add.at(steps, runs.ends, -1)
-    return np.cumsum(steps[:-1]).astype(bool).reshape(runs.width, runs.height).T
-
-
 def largest_component(runs: Runs) -> Runs:
     """Return the largest 8-connected component of a mask; the first of equals."""
     count = len(runs.starts)
@@ -155,24 +145,3 @@ def largest_component(runs: Runs) -> Runs:
     areas = np.bincount(label, weights=runs.ends - runs.starts)
     kept = label == int(areas.argmax())
     return replace(runs, starts=runs.starts[kept], ends=runs.ends[kept])
-
-
-def otsu_levels(maps: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return Otsu's threshold (k,) of maps (k, h, w) in [0, 1], each drawn at 4 points a cell.
-
-    Source: Otsu, "A threshold selection method from gray-level histograms", 1979; all maps at
-    once, and otherwise :func:`dff.heatmaps.otsu`.
-    """
-    count, rows, cols = maps.shape
-    drawn = upsample(maps, (rows * LATTICE, cols * LATTICE), grid).reshape(count, -1)
-    levels = np.clip(drawn * 255 + 0.5, 0, 255).astype(np.int64)
-    levels += np.arange(count)[:, None] * 256
-    histogram = np.bincount(levels.ravel(), minlength=count * 256).reshape(count, 256)
-    share = histogram / drawn.shape[1]
-    below = np.cumsum(share, axis=1)
-    moment = np.cumsum(share * np.arange(256), axis=1)
-    rest = 1 - below
-    valid = (below > 1e-7) & (rest > 1e-7)
-    spread = (moment[:, -1:] * below - moment) ** 2
-    between = np.divide(spread, below * rest, out=np.zeros_like(spread), where=valid)
-    return np.asarray(between.argmax(axis=1) / 255, dtype=np.float64)
