@@ -178,9 +178,9 @@ def subsets(a: np.ndarray, components: list[int], count: int, device: str) -> No
 
 
 def roofline(a: np.ndarray, k: int, device: str) -> None:
-    """Print the seconds of one look at A, and what share of the memory's speed that is.
+    """Print the seconds of one pass over A, and what share of the memory's speed that is.
 
-    A look has to read A once; the memory's speed is what summing A up reaches.
+    A pass has to read A once; the memory's speed is what summing A up reaches.
     """
     place, wait = on(device), torch.cuda.synchronize if device != "cpu" else lambda: None
     values = place(a)
@@ -195,14 +195,14 @@ def roofline(a: np.ndarray, k: int, device: str) -> None:
             taken.append(time.perf_counter() - begin)
         return min(taken)
 
-    def looks(count: int) -> float:
+    def passes(count: int) -> float:
         model = NMF(k, init=start.to(device), max_iter=count, tol=0.0)
         return seconds(lambda: model.fit(values))
 
-    a_look, a_sum = (looks(12) - looks(2)) / 10, seconds(values.sum)
+    a_pass, a_sum = (passes(12) - passes(2)) / 10, seconds(values.sum)
     print(
-        f"k = {k}: a look takes {1e3 * a_look:.2f} ms, reading A {1e3 * a_sum:.2f} ms "
-        f"({a.nbytes / a_sum / 1e9:.0f} GB/s): {a_sum / a_look:.0%} of the memory's speed",
+        f"k = {k}: a pass takes {1e3 * a_pass:.2f} ms, reading A {1e3 * a_sum:.2f} ms "
+        f"({a.nbytes / a_sum / 1e9:.0f} GB/s): {a_sum / a_pass:.0%} of the memory's speed",
         flush=True,
     )
 

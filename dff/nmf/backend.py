@@ -28,11 +28,11 @@ __all__ = [
     "choose_precision",
     "multiply",
     "over_group",
-    "raised",
     "rank_share",
-    "settled",
     "side_by_side",
+    "stable_decomposition",
     "suited_threads",
+    "times_power_of_two",
     "unsafe_exponent",
     "workers",
 ]
@@ -78,7 +78,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
-def raised(values: Tensor, power: int) -> Tensor:
+def times_power_of_two(values: Tensor, power: int) -> Tensor:
     """Return values · 2^power; in two steps, as neither 2^149 nor its inverse are in float32."""
     half = power // 2
     return values * 2.0**half * 2.0 ** (power - half) if power else values
@@ -122,7 +122,7 @@ def _onednn() -> Any:
 _ONEDNN = _onednn()
 
 
-def settled(decompose: Callable[[Tensor], Result], gram: Tensor) -> Result:
+def stable_decomposition(decompose: Callable[[Tensor], Result], gram: Tensor) -> Result:
     """Return ``decompose(gram)`` of a symmetric matrix, slightly shifted where LAPACK gives up.
 
     Raises:

@@ -24,9 +24,9 @@ from dff.nmf.backend import (
     arithmetic_dtype,
     choose_precision,
     over_group,
-    raised,
     rank_share,
     suited_threads,
+    times_power_of_two,
 )
 from dff.nmf.fitting import Factors, Settings, encode_rows, minimise, ordered_factors
 from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
@@ -84,7 +84,7 @@ class Base:
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             power = unsafe_power(rows, total)
             factors = self._factorize(scaled(rows, power), share, total)
-            codes = raised(factors.codes, power)
+            codes = times_power_of_two(factors.codes, power)
         self._keep(factors, power)
         self.components_ = like(factors.components, X)
         return like(codes, X)
@@ -103,7 +103,7 @@ class Base:
             rows = scaled(rows, power)
             codes = encode_rows(rows, components, inspector=inspector).codes
             inspector.finish(rows)
-        return like(raised(codes.T.contiguous(), power), X)
+        return like(times_power_of_two(codes.T.contiguous(), power), X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Return W H (n, c) for the codes W = `X` (n, k)."""

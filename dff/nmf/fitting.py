@@ -95,13 +95,12 @@ def minimise(
     fit = Fit(components, no_statistics, codes, energy)
     best, momentum, pushed = float("inf"), MOMENTUM, False
     for turn in range(settings.max_iter):
+        solve = next_solve if turn else first_solve
         statistics = pass_over(
-            rows, codes, components, next_solve if turn else first_solve,
-            precision=settings.precision, basis=basis, inspector=inspector,
-        )  # fmt: skip
+            rows, codes, components, solve, settings, basis=basis, inspector=inspector
+        )
         if inspector is not None:
             fit.energy, inspector = inspector.finish(rows, settings.total), None
-        statistics = summed(statistics, settings.total)
         updated = update(components, statistics)
         loss = statistics.loss(updated, fit.energy)
         if loss <= best:
@@ -138,17 +137,19 @@ def pass_over(
     codes: Tensor,
     components: Tensor,
     solve: Solve,
+    settings: Settings,
     *,
-    precision: torch.dtype,
     basis: Tensor | None = None,
     inspector: Inspector | None = None,
 ) -> Statistics:
     """Go once over A: solve for the codes (k, n), in place, and return the statistics they give.
 
-    With a `basis` (r, c) of orthonormal rows, A is `rows` (n, r) times it. With bfloat16
-    `precision` the products with A take rounded factors, and so does everything that is compared
-    with those products: the statistics are those of the rounded factors.
+    The codes are those of `rows`, the statistics those of all ranks. With a `basis` (r, c) of
+    orthonormal rows, A is `rows` (n, r) times it. In bfloat16 precision the products with A take
+    rounded factors, and so does everything that is compared with those products: the statistics
+    are those of the rounded factors.
     """
+    precision = settings.precision
     rounded = components.to(precision)
     exact = rounded.to(components.dtype)
     gram = exact @ exact.T
@@ -170,7 +171,8 @@ def pass_over(
 
     gathered = zip(*side_by_side(gather, rows.parts()), strict=True)
     cross, codes_gram = (sum(sums[1:], sums[0]) for sums in gathered)
-    return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
+    statistics = Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
+    return summed(statistics, settings.total)
 
 
 def summed(statistics: Statistics, total: Total) -> Statistics:

@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.nmf.backend import RankShare, Total, alone, arithmetic_dtype, multiply, settled
+from dff.nmf.backend import (
+    RankShare,
+    Total,
+    alone,
+    arithmetic_dtype,
+    multiply,
+    stable_decomposition,
+)
 from dff.nmf.fitting import Fit, Settings, first_solve, minimise, next_solve, summed
 from dff.nmf.rows import InMemory, Inspector, Rows
 from dff.nmf.updates import Constraint, Statistics
@@ -185,7 +192,7 @@ def leading_spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -
         image = multiply(a, basis.to(a.dtype))
         basis, _ = torch.linalg.qr(total(multiply(image.T, a).to(dtype)).T)
     image = multiply(a, basis.to(a.dtype)).to(dtype)
-    _, vectors = settled(torch.linalg.eigh, total(image.T @ image).double())
+    _, vectors = stable_decomposition(torch.linalg.eigh, total(image.T @ image).double())
     leading = vectors.flip(1)[:, :rank].to(dtype)
     return Spectrum(right=(basis @ leading).T.contiguous(), scaled_left=image @ leading)
 

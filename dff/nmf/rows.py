@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from dff.errors import FactorizationError, UsageError
-from dff.nmf.backend import Total, alone, arithmetic_dtype, raised, unsafe_exponent, workers
+from dff.nmf.backend import (
+    Total,
+    alone,
+    arithmetic_dtype,
+    times_power_of_two,
+    unsafe_exponent,
+    workers,
+)
 
 __all__ = [
     "Converter",
@@ -205,8 +212,8 @@ def scaled(rows: Rows, power: int) -> Rows:
     if not power:
         return rows
     if isinstance(rows, InMemory):
-        return InMemory(raised(rows.values.to(arithmetic_dtype(rows.values)), -power))
-    return MappedRows(rows, lambda block: raised(block, -power))
+        return InMemory(times_power_of_two(rows.values.to(arithmetic_dtype(rows.values)), -power))
+    return MappedRows(rows, lambda block: times_power_of_two(block, -power))
 
 
 class Converter:

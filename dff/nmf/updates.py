@@ -38,7 +38,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dff.nmf.backend import settled
+from dff.nmf.backend import stable_decomposition
 
 __all__ = [
     "FREE",
@@ -126,7 +126,7 @@ def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
     # Brought to size by a power of two, as LAPACK has absolute thresholds: exact for 2^p gram.
     _, size = torch.frexp(gram.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None].double())
     unit = torch.ldexp(torch.ones_like(size, dtype=torch.float64), -size)
-    inverse = settled(invert, gram.double() * unit) * unit
+    inverse = stable_decomposition(invert, gram.double() * unit) * unit
     return inverse.to(cross.dtype) @ cross
 
 
