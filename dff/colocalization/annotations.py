@@ -114,7 +114,7 @@ def _coco(path: Path) -> list[Known]:
         raise
     except (ValueError, RecursionError, MemoryError, OSError) as error:
         raise UsageError(f"{what}: {shortened(error or 'it needs too much memory')}") from None
-    lists = {}
+    lists: dict[str, Any] = {}
     for key in ("categories", "images", "annotations"):
         lists[key] = content.get(key) if isinstance(content, dict) else None
         if not isinstance(lists[key], list):
