@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dff.cli import main
-from dff.cli.console import clean
+from dff.cli.console import clean, print_json
 from dff.concepts import ConceptBank
 from tests.test_cli import FACTORY
 from tests.test_cli_outputs import ROOT, photo
@@ -167,6 +167,16 @@ def test_errors_do_neither(here, words, capfd):
     assert len(err.splitlines()) == 1
     assert err.startswith("dff: ")
     assert "dff: unexpected" not in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_json_has_no_nan(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_json({"ü": [float("nan"), 0.5]})
+    text = stream.buffer.getvalue().decode(encoding)
+    assert json.loads(text) == {"ü": [None, 0.5]}
+    assert text.endswith("}\n")
 
 
 def test_wrong_usage_says_where_help_is(here, capfd):
