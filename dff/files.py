@@ -10,7 +10,10 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
+import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -26,6 +29,7 @@ __all__ = [
     "digest_of",
     "fill",
     "is_regular",
+    "json_text",
     "make_folder",
     "put",
     "write_file",
@@ -110,6 +114,26 @@ def fill(path: Path, content: Content) -> str:
         file.flush()
         os.fsync(file.fileno())
     return digest_of(path if callable(data) else io.BytesIO(data))
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """Return a value as JSON, as it is written to files and printed.
+
+    Numbers that JSON does not have (NaN and infinities) become null. Half characters (lone
+    surrogates, of file names that are not UTF-8) stand as escapes; with `ascii_only`, all others
+    beyond ASCII do, too.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data with None in place of NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def put(temporary: Path, path: Path, *, replace: bool) -> None:

@@ -34,6 +34,7 @@ __all__ = ["Manifest"]
 
 FORMAT = 1
 STEM = ".dff-manifest"
+_HEAD = f'{{"format": {FORMAT}, "identity": "'.encode()  # how a record begins
 STALE = 3600  # seconds after which a temporary file belongs to no living process
 
 
@@ -98,6 +99,7 @@ class Manifest:
         Raises:
             OutputError: something else lies there, or one of them is an input.
         """
+        self._refuse_foreign()
         read = {os.path.realpath(path): str(path) for path in inputs}
         for name in names:
             path = self.folder / name
@@ -177,6 +179,7 @@ class Manifest:
 
     def compact(self) -> None:
         """Write one record of what is there now in place of all writers' records."""
+        self._refuse_foreign()
         entries: list[dict[str, Any]] = [self._head()]
         entries += [{"name": name, "digest": d[-1]} for name, d in sorted(self._digests.items())]
         others = [file for file in self._files() if file != self.file]
@@ -190,10 +193,18 @@ class Manifest:
     def _files(self) -> list[Path]:
         """The first writer's record, then those of others."""
         try:
-            files = [path for path in self.folder.glob(f"{STEM}*.jsonl") if is_regular(path)]
+            files = [path for path in self.folder.glob(f"{STEM}*.jsonl") if _is_record(path)]
         except (OSError, ValueError):  # no folder can have this name, as making it will say
             return []
         return sorted(files, key=lambda path: (len(path.name), path.name))
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a file of the user's that has the name of this record."""
+        if is_regular(self.file) and not _is_record(self.file):
+            raise OutputError(
+                f"{str(self.file)!r} is no record that this program wrote: move it away, or choose "
+                "another --out"
+            )
 
     def _head(self) -> dict[str, Any]:
         self.identity = self.identity or secrets.token_hex(8)
@@ -237,6 +248,7 @@ class Manifest:
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
         """Add lines to this writer's record, on the disk before this returns."""
+        self._refuse_foreign()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
             with open(os.open(self.file, flags, 0o666), "r+b") as file:
@@ -263,6 +275,17 @@ class Manifest:
         """Return whether a link takes a name of the folder to somewhere else."""
         parent = Path(os.path.realpath((self.folder / name).parent))
         return _inside(name) and not parent.is_relative_to(os.path.realpath(self.folder))
+
+
+def _is_record(file: Path) -> bool:
+    """Return whether a regular file begins as a record does; one that is empty or torn may."""
+    if not is_regular(file):
+        return False
+    try:
+        with file.open("rb") as opened:
+            return _HEAD.startswith(opened.read(len(_HEAD)))
+    except OSError:
+        return False
 
 
 def _entries(file: Path) -> Iterator[dict[str, Any]]:

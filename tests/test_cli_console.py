@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dff.cli import main
-from dff.cli.console import clean
+from dff.cli.console import clean, print_json
 from dff.concepts import ConceptBank
 from tests.test_cli import FACTORY
 from tests.test_cli_outputs import ROOT, photo
@@ -72,6 +73,18 @@ def dff(here: Path, *words: str, shell: str = "", **env: str) -> subprocess.Comp
     return subprocess.run(command, cwd=here, env=env, capture_output=True, timeout=60)
 
 
+def run(*words: str, encoding: str = "utf-8") -> tuple[int, str, str]:
+    """Run a command here, its outputs in an encoding; return its status and what it wrote."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", streams[0])
+        patched.setattr(sys, "stderr", streams[1])
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
+    return int(ended.value.code or 0), out, err
+
+
 def plain(*texts: bytes) -> bool:
     return not any(letter in text.decode() for text in texts for letter in FORBIDDEN)
 
@@ -81,17 +94,27 @@ def test_clean():
     assert clean("ü ■ 日本 👩‍🔬") == "ü ■ 日本 👩‍🔬"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16", "utf-8"])
+ENCODINGS = ["ascii", "latin-1", "cp1252", "utf-16", "utf-8"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_any_encoding_will_do(here, encoding):
-    done = dff(here, "analyze", "a.png", *MODEL, PYTHONIOENCODING=encoding)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert "Concept 1" in done.stdout.decode(encoding)
-    done = dff(here, "analyze", "ä.png", *MODEL, PYTHONIOENCODING=encoding)
-    assert done.returncode == 1
-    assert "there is no image" in done.stderr.decode(encoding)
+    assert run("analyze", "a.png", *MODEL, encoding=encoding)[::2] == (0, "")
+    status, _, errors = run("analyze", "ä.png", *MODEL, encoding=encoding)
+    assert status == 1
+    assert "there is no image" in errors
     photo(here / "ä.png")
-    done = dff(here, "analyze", "ä.png", *MODEL, "--json", PYTHONIOENCODING=encoding)
-    assert json.loads(done.stdout.decode(encoding))["images"][0]["image"] == "ä"
+    status, shown, errors = run("analyze", "ä.png", *MODEL, encoding=encoding)
+    assert (status, errors) == (0, "")
+    assert "Concept 1" in shown
+    _, shown, _ = run("analyze", "ä.png", *MODEL, "--json", encoding=encoding)
+    assert json.loads(shown)["images"][0]["image"] == "ä"
+
+
+def test_the_encoding_is_the_environments(here):
+    done = dff(here, "analyze", "a.png", *MODEL, PYTHONIOENCODING="utf-16")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "Concept 1" in done.stdout.decode("utf-16")
 
 
 @pytest.mark.parametrize("labels", ["labels.txt", "bidi.txt"])
@@ -146,6 +169,16 @@ def test_errors_do_neither(here, words, capfd):
     assert "dff: unexpected" not in err
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_json_has_no_nan(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_json({"ü": [float("nan"), 0.5]})
+    text = stream.buffer.getvalue().decode(encoding)
+    assert json.loads(text) == {"ü": [None, 0.5]}
+    assert text.endswith("}\n")
+
+
 def test_wrong_usage_says_where_help_is(here, capfd):
     with pytest.raises(SystemExit) as ended:
         main(["analyze", "a.png", "--sise", "3"])
@@ -156,23 +189,45 @@ def test_wrong_usage_says_where_help_is(here, capfd):
     assert err.endswith("(see dff analyze --help)\n")
 
 
+FULL = (
+    "dff: cannot print: No space left on device\n",
+    "dff: cannot write: No space left on device\n",  # of --help
+)
+
+
 @pytest.mark.parametrize(
     "words", [("--help",), ("models",), ("models", "--json"), ("analyze", "a.png", *MODEL),
               ("analyze", "a.png", *MODEL, "--json")]
 )  # fmt: skip
-def test_an_output_that_is_full(here, words):
-    done = dff(here, *words, shell="> /dev/full")
-    assert done.returncode == 1
-    assert done.stderr in (
-        b"dff: cannot print: No space left on device\n",
-        b"dff: cannot write: No space left on device\n",  # of --help
-    )
+def test_an_output_that_is_full(here, words, monkeypatch, capfd):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+    assert ended.value.code == 1
+    assert capfd.readouterr().err in FULL
 
 
-def test_outputs_that_are_closed(here):
-    for shell in (">&-", "2>&-", ">&- 2>&-"):
-        assert dff(here, "analyze", "a.png", *MODEL, shell=shell).returncode == 0
-        assert dff(here, "analyze", "b.png", *MODEL, shell=shell).returncode == 1
+def test_an_output_that_is_full_to_the_end_of_the_process(here):
+    done = dff(here, "analyze", "a.png", *MODEL, "--json", shell="> /dev/full")
+    assert (done.returncode, done.stderr.decode()) == (1, FULL[0])
+
+
+@pytest.mark.parametrize("closed", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_outputs_that_are_closed(here, closed, monkeypatch):
+    for stream in closed:
+        monkeypatch.setattr(sys, stream, None)
+    for image, status in (("a.png", 0), ("b.png", 1)):
+        with pytest.raises(SystemExit) as ended:
+            main(["analyze", image, *MODEL])
+        assert ended.value.code == status
+
+
+def test_outputs_whose_files_are_closed(here):
+    assert dff(here, "analyze", "a.png", *MODEL, shell=">&- 2>&-").returncode == 0
+
+
+def test_errors_that_cannot_be_written(here):
     assert dff(here, "analyze", "b.png", *MODEL, shell="2> /dev/full").returncode == 1
 
 
@@ -187,10 +242,9 @@ def test_names_that_are_not_unicode(here):
     name = os.fsdecode(b"bad\xff.png")
     photo(here / name)
     for more in ((), ("--json",)):
-        done = dff(here, "analyze", name, *MODEL, *more)
-        assert (done.returncode, done.stderr) == (0, b"")
-        done.stdout.decode()
-    assert json.loads(done.stdout)["images"][0]["files"]
+        status, shown, errors = run("analyze", name, *MODEL, *more)
+        assert (status, errors) == (0, "")
+    assert json.loads(shown)["images"][0]["files"]
 
 
 def test_an_interrupt_in_the_middle(here):

@@ -18,6 +18,7 @@ from dff.colocalization.sources.opening import open_dataset
 from dff.colocalization.sources.reader import read_sample
 from dff.errors import DFFError
 from dff.images import Preprocessing, read_image
+from tests.test_cli import FACTORY
 
 LIMIT = 2_000_000
 
@@ -141,16 +142,14 @@ def test_pixels_or_a_one_line_error(tmp_path: Path, capfd: pytest.CaptureFixture
 def test_the_command_line_takes_them_too(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dff.models import load_model
-
-    loaded = load_model("demo")
-    monkeypatch.setattr("dff.models.load_model", lambda *_, **__: loaded)
+    (tmp_path / "net.py").write_text(FACTORY)  # small: the images are what is tried
+    monkeypatch.chdir(tmp_path)
     for number, data in enumerate(corpus(150)):
         path = tmp_path / f"{number}.png"
         path.write_bytes(data)
         with pytest.raises(SystemExit) as ended:
-            main(["analyze", str(path), "--model", "demo", "-q", "-k", "2", "--format", "json",
-                  "-o", str(tmp_path / "out")])  # fmt: skip
+            main(["analyze", str(path), "--model", "net.py:build", "--size", "32", "-q", "-k", "2",
+                  "--format", "json", "-o", "out"])  # fmt: skip
         out, err = capfd.readouterr()
         assert ended.value.code in (0, 1), err
         assert out == ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from dff.errors import OutputError
-from dff.files import make_folder, write_file
+from dff.files import json_text, make_folder, write_file
 from dff.manifest import Manifest
 from tests.colocalized import identity
 
@@ -25,6 +26,33 @@ def test_own_files_are_replaced_and_removed(tmp_path: Path) -> None:
     assert again.remove("sub/b.txt")
     assert not (tmp_path / "out/sub").exists()
     assert list(Manifest(tmp_path / "out")) == ["a.txt"]
+
+
+@pytest.mark.parametrize("text", ["mine\n", '{"name": "a.txt"}\n', "[1]"])
+def test_a_users_file_with_the_name_of_the_record_stays(tmp_path: Path, text: str) -> None:
+    own, other = tmp_path / ".dff-manifest.jsonl", tmp_path / ".dff-manifest.notes.jsonl"
+    other.write_text(text)
+    Manifest(tmp_path).write({"a.txt": "ours"})
+    Manifest(tmp_path).compact()
+    assert other.read_text() == text
+    own.write_text(text)
+    manifest = Manifest(tmp_path)
+    for write in (
+        lambda: manifest.check(["b.txt"]),
+        lambda: manifest.write({"b.txt": "ours"}),
+        manifest.compact,
+    ):
+        with pytest.raises(OutputError, match=r"\.dff-manifest\.jsonl' is no record"):
+            write()
+    assert own.read_text() == text
+    assert sorted(p.name for p in tmp_path.iterdir()) == [own.name, other.name, "a.txt"]
+
+
+def test_json_holds_no_number_that_json_has_not() -> None:
+    text = json_text({"a": [float("nan"), (1.5, float("-inf"))], "b": "ü\ud800"})
+    assert text.endswith("}\n")
+    assert json.loads(text) == {"a": [None, [1.5, None]], "b": "ü\ud800"}
+    assert json_text("ü", ascii_only=True) == '"\\u00fc"\n'
 
 
 def _fifo(path: Path) -> None:

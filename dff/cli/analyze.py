@@ -156,7 +156,8 @@ def _trust(
     versus: str | None,
 ) -> list[Path]:
     """Add evidence and checks to what is reported of each photo, and write both."""
-    from dff.explain.saving import file_names, json_text
+    from dff.explain.saving import file_names
+    from dff.files import json_text
     from dff.manifest import Manifest
     from dff.rendering.files import png
 

@@ -7,7 +7,6 @@ servers say, come from others, and must not steer the terminal.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dff.errors import OutputError
+from dff.files import json_text
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -123,10 +123,10 @@ def say(text: str = "") -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, whatever --quiet says: machines asked for it."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json_text(value).removesuffix("\n")
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-")
     if encoding not in ("utf-8", "utf8") or _SUSPECT.search(text.replace("\n", "")):
-        text = json.dumps(value, indent=2)
+        text = json_text(value, ascii_only=True).removesuffix("\n")
     _write(text)
 
 

@@ -66,7 +66,7 @@ def run_demo(out: Path) -> dict[str, Any]:
 
     from dff.demo import creatures
     from dff.explain import Explainer
-    from dff.explain.saving import json_text
+    from dff.files import json_text
     from dff.images import Picture
     from dff.manifest import Manifest
     from dff.rendering.files import png

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +15,7 @@ from safetensors.torch import save as to_safetensors
 from dff.errors import UsageError
 from dff.explain.drawing import draw_overlay, draw_panel
 from dff.explain.photo import Photo, Target
-from dff.files import Content
+from dff.files import Content, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.files import png
@@ -27,7 +25,6 @@ __all__ = [
     "as_dict",
     "check_formats",
     "file_names",
-    "json_text",
     "output_names",
     "save",
 ]
@@ -176,12 +173,3 @@ def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:
     for i, photo in enumerate(photos):
         arrays[f"coefficients.{i}"] = photo.coefficients
     return {key: tensor.detach().cpu().contiguous() for key, tensor in arrays.items()}
-
-
-def json_text(value: Any) -> str:
-    """Return a value as JSON, as it is written to files and printed.
-
-    Half characters (lone surrogates, of file names that are not UTF-8) stand as escapes.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)

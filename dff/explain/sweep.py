@@ -14,8 +14,8 @@ from PIL import Image
 from dff.concepts import Branch, ConceptBank, Selection
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
-from dff.explain.saving import file_names, json_text
-from dff.files import Content
+from dff.explain.saving import file_names
+from dff.files import Content, json_text
 from dff.manifest import Manifest
 from dff.maps import fitted, within
 from dff.rendering import TreeNode, concept_tree, curves, panel
