@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dff.colocalization import colocalize
+from dff.colocalization import RunOptions, colocalize
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.listed import FileDataset
 from dff.colocalization.sources.opening import open_dataset
@@ -91,7 +91,7 @@ def speed(options: argparse.Namespace) -> dict:
             started = time.perf_counter()
             run = colocalize(
                 dataset, out, model=explainer, concepts=options.concepts,
-                precision=options.precision, memory=options.memory,
+                options=RunOptions(precision=options.precision, memory=options.memory),
             )  # fmt: skip
             whole.append(len(dataset) / (time.perf_counter() - started))
             stages.append(run.state["timings"])
@@ -138,7 +138,9 @@ def one(words: list[str]) -> None:
     torch.set_num_threads(1)
     explainer = Explainer(load_model("squeezenet1_1", weights="random", size=96))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    run = colocalize(data, out, model=explainer, concepts=5, memory=room, workers=1)
+    run = colocalize(
+        data, out, model=explainer, concepts=5, options=RunOptions(memory=room, workers=1)
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"peak": peak, "before": before, "exact": run.state["exact"],
                       "timings": run.state["timings"]}))  # fmt: skip

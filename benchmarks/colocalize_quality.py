@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dff.colocalization import colocalize
+from dff.colocalization import MaskOptions, colocalize
 from dff.colocalization.evaluate import _found_masks
 from dff.demo.creatures import PARTS, render
 from dff.explain import Explainer
@@ -40,7 +40,9 @@ def creatures(folder: Path, count: int) -> np.ndarray:
 
 def ours(data: Path, out: Path, explainer: Explainer, concepts: int) -> np.ndarray:
     """Return our masks (n, k, SIZE, SIZE)."""
-    run = colocalize(data, out, model=explainer, concepts=concepts, components="all")
+    run = colocalize(
+        data, out, model=explainer, concepts=concepts, masks=MaskOptions(components="all")
+    )
     count = run.state["counts"]["images"]
     masks = np.zeros((count, concepts, SIZE, SIZE), bool)
     for image, found in _found_masks(run, dict.fromkeys(range(count))):  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dff.activations import Tail
-    from dff.colocalization import Run, colocalize
+    from dff.colocalization import MaskOptions, Run, RunOptions, colocalize
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
     from dff.concepts import ConceptBank
     from dff.errors import DFFError
@@ -32,8 +32,10 @@ __all__ = [
     "DeepFeatureFactorization",
     "Explainer",
     "Explanation",
+    "MaskOptions",
     "Preprocessing",
     "Run",
+    "RunOptions",
     "SemiNMF",
     "Sweep",
     "Tail",
@@ -53,7 +55,9 @@ _HOMES = {
     "Explanation": "dff.explain",
     "NMF": "dff.nmf",
     "Preprocessing": "dff.images",
+    "MaskOptions": "dff.colocalization",
     "Run": "dff.colocalization",
+    "RunOptions": "dff.colocalization",
     "SemiNMF": "dff.nmf",
     "Sweep": "dff.explain",
     "Tail": "dff.activations",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+import dff
+from dff.colocalization import MaskOptions, Run, RunOptions
 from dff.colocalization.stages import plan
 from dff.explain import Explainer
 from dff.images import Preprocessing
@@ -22,6 +25,17 @@ def identity(path: Path) -> tuple[int, ...]:
     """Return what stays the same of a file that nobody touches, a link itself included."""
     status = os.lstat(path)
     return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
+
+
+def colocalize(data, out, *, model, concepts=10, force=False, progress=None, **options) -> Run:
+    """Co-localize with options of all groups side by side."""
+    groups = [{f.name for f in fields(group)} for group in (RunOptions, MaskOptions)]
+    run, masks = ({k: v for k, v in options.items() if k in names} for names in groups)
+    assert len(run) + len(masks) == len(options), options
+    return dff.colocalize(
+        data, out, model=model, concepts=concepts, options=RunOptions(**run),
+        masks=MaskOptions(**masks), force=force, progress=progress,
+    )  # fmt: skip
 
 
 def small_chunks(monkeypatch=None) -> None:

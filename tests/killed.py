@@ -18,8 +18,7 @@ from pathlib import Path
 
 import torch
 
-from dff.colocalization import colocalize
-from tests.colocalized import digest, small_chunks, toy
+from tests.colocalized import colocalize, digest, small_chunks, toy
 
 KILLS = 45  # at random moments, of each kind of run
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from dff.colocalization import Run, colocalize, pipeline
+from dff.colocalization import Run, pipeline
 from dff.colocalization.stages import STAGES
 from dff.errors import DFFError
-from tests.colocalized import digest, small_chunks, toy
+from tests.colocalized import colocalize, digest, small_chunks, toy
 
 
 def launch(

@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import dff
-from dff.colocalization import Run, colocalize
+from dff.colocalization import Run
 from dff.colocalization.run import folder as run_folder
 from dff.colocalization.stages.plan import parse_memory, plan
 from dff.errors import OutputError, RunError, UsageError
 from dff.maps import binarize, box_of, presence, upsample
 from dff.maps.rle import drawn as drawn_rle
-from tests.colocalized import digest, photos, small_chunks, toy
+from tests.colocalized import colocalize, digest, photos, small_chunks, toy
 from tests.toys import untouched
 
 COUNT, K = 20, 3

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dff.colocalization import colocalize, open_dataset
+from dff.colocalization import open_dataset
 from dff.colocalization.sources.listed import FileDataset
 from dff.colocalization.sources.reader import Reader, read_sample
 from dff.errors import RunError, UsageError
 from dff.images import Preprocessing
-from tests.colocalized import photos, small_chunks, toy
+from tests.colocalized import colocalize, photos, small_chunks, toy
 
 PREP = Preprocessing(size=32, fixed=True)
 

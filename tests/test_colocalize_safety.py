@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from dff.cli import main
-from dff.colocalization import Run, colocalize
+from dff.colocalization import Run
 from dff.colocalization.explore import find, rename
 from dff.errors import DFFError, OutputError, RunError, UsageError
-from tests.colocalized import digest, identity, photos, small_chunks, toy
+from tests.colocalized import colocalize, digest, identity, photos, small_chunks, toy
 
 OPTIONS = {"concepts": 2, "batch": 4, "workers": 2}
 SAMPLED = {**OPTIONS, "memory": 8 * 10 * 48}

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from dff.cli import main
-from dff.colocalization import Run, colocalize
+from dff.colocalization import Run
 from dff.colocalization.evaluate import evaluate
 from dff.colocalization.explore import find, rename
 from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
-from tests.colocalized import photos, small_chunks, toy
+from tests.colocalized import colocalize, photos, small_chunks, toy
 
 
 @pytest.fixture(autouse=True)

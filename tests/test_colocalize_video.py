@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dff.colocalization import colocalize, open_dataset
+from dff.colocalization import open_dataset
 from dff.errors import UsageError
-from tests.colocalized import digest, small_chunks, toy
+from tests.colocalized import colocalize, digest, small_chunks, toy
 
 SIZE = (48, 64)
 

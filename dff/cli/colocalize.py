@@ -111,6 +111,13 @@ def colocalize(
     from dff.colocalization.sources.opening import open_dataset
     from dff.colocalization.stages.repair import check_apart
 
+    options = colocalization.RunOptions(
+        memory=memory, seed=seed, precision=precision, batch=batch_size, workers=workers,
+        strict=strict,
+    )  # fmt: skip
+    masks = colocalization.MaskOptions(
+        threshold=limit, components=components, refine=refine, least=least
+    )
     ranks = start()
     if not ranks.first:
         settings.quiet = True
@@ -120,10 +127,8 @@ def colocalize(
         explainer = replace(chosen, device=chosen.device or local_device()).explainer()
     with _progress() as report:
         run = colocalization.colocalize(
-            opened, out, model=explainer, concepts=count, memory=memory, seed=seed,
-            precision=precision, threshold=limit, components=components, refine=refine,
-            least=least, batch=batch_size, workers=workers, strict=strict, force=force,
-            progress=report,
+            opened, out, model=explainer, concepts=count, options=options, masks=masks,
+            force=force, progress=report,
         )  # fmt: skip
     if json and ranks.first:
         print_json(run.summary())

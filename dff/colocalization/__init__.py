@@ -1,6 +1,7 @@
 """Concepts of a whole dataset: shared concepts, and their place in every image.
 
 - :func:`colocalize`: a folder, list, tar shards, video or dataset in, a run on disk out.
+- :class:`RunOptions`, :class:`MaskOptions`: how it is made.
 - :class:`Run`: a run that is on disk, opened.
 
 A run's images are numbered from 0, its concepts from 1, as COCO's categories are.
@@ -8,9 +9,10 @@ A run's images are numbered from 0, its concepts from 1, as COCO's categories ar
 
 from __future__ import annotations
 
+from dff.colocalization.options import MaskOptions, RunOptions
 from dff.colocalization.pipeline import colocalize
 from dff.colocalization.run.finished import Run
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import open_dataset
 
-__all__ = ["Dataset", "Run", "colocalize", "open_dataset"]
+__all__ = ["Dataset", "MaskOptions", "Run", "RunOptions", "colocalize", "open_dataset"]

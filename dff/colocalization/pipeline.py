@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from dff.colocalization.options import MaskOptions, RunOptions
 from dff.colocalization.ranks import start
 from dff.colocalization.run.finished import Run
 from dff.colocalization.run.folder import RunFolder
@@ -17,11 +17,10 @@ from dff.colocalization.sources.opening import open_dataset
 from dff.colocalization.stages import STAGES, Job
 from dff.colocalization.stages.job import Progress, silent
 from dff.colocalization.stages.network import Network
-from dff.colocalization.stages.plan import parse_memory, plan
+from dff.colocalization.stages.plan import Plan, plan
 from dff.colocalization.stages.repair import check_apart, forget_changed, repair
 from dff.errors import RunError, UsageError
 from dff.explain import Explainer
-from dff.maps.masks import MaskOptions
 from dff.models import LoadedModel
 
 __all__ = ["colocalize"]
@@ -35,18 +34,8 @@ def colocalize(
     *,
     model: str | LoadedModel | nn.Module | Explainer = "resnet50",
     concepts: int = 10,
-    layer: str | nn.Module | None = None,
-    device: str | None = None,
-    memory: int | str = "4G",
-    seed: int = 0,
-    precision: str = "auto",
-    threshold: float | str = "otsu",
-    components: str = "largest",
-    refine: bool = False,
-    least: float = 0.25,
-    batch: int = 32,
-    workers: int | None = None,
-    strict: bool = False,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
     force: bool = False,
     progress: Progress | None = None,
 ) -> Run:
@@ -59,24 +48,15 @@ def colocalize(
         dataset: a folder (class subfolders become labels), a ``.txt`` or ``.csv`` list of paths,
             tar shards, a video, a list of paths, or a torchvision dataset.
         out: the run's folder, made if it is missing.
-        model: a name for :func:`dff.load_model`, what that returns, a module, or an Explainer.
+        model: a name for :func:`dff.load_model`, what that returns, a module, or an Explainer
+            (which takes a layer and a device).
         concepts: k, how many to find.
-        layer: the target layer; None finds it.
-        device: where a model given by name runs.
-        memory: what the activations of the fit may take, over all processes, such as "4G". If
-            those of all images fit, the fit is exact and one forward pass is made; else a uniform
-            sample is fitted, and a second pass encodes every image.
-        seed: of the sample.
-        precision: "auto", "float32" or "bfloat16" (:class:`.Network`).
-        threshold: of masks: "otsu", or a presence in (0, 1).
-        components: "largest" keeps one component a mask, "all" all of them.
-        refine: let masks follow the photo's edges.
-        least: the presence from which a concept counts as found in an image.
-        batch: images run together.
-        workers: threads that read images; None is one for each processor, at most 16.
-        strict: an image that cannot be read ends the run.
-        force: start over where the folder holds a run of other settings.
-        progress: called with (stage, chunks done, chunks in all).
+        options: what is fitted, and how images go through the model.
+        masks: how maps become masks.
+        force: start over where the folder holds a run of other settings. Only files that the run
+            recorded as its own are removed.
+        progress: called with (what is done, how much of it, of how much): chunks of images where
+            it is one of :data:`~dff.colocalization.stages.job.OVER_CHUNKS`.
 
     Returns:
         The finished run.
@@ -88,32 +68,17 @@ def colocalize(
     """
     if isinstance(concepts, bool) or not isinstance(concepts, int) or concepts < 1:
         raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
-    if batch < 1 or (workers is not None and workers < 1):
-        raise UsageError("batch and workers are 1 or more")
-    options = MaskOptions(threshold, components, refine, least)
-    room = parse_memory(memory)
-    ranks = start()
-    folder = RunFolder(out)
+    folder, ranks = RunFolder(out), start()
     check_apart(dataset, folder.path)
     images = open_dataset(dataset, skip=folder.path)
     check_apart(images, folder.path)
-    explainer = (
-        model if isinstance(model, Explainer) else Explainer(model, layer=layer, device=device)
-    )
-    network = Network(explainer, precision=precision)
-    if concepts > network.channels:
-        raise UsageError(
-            f"{concepts} concepts were asked for, but layer {network.layer!r} has "
-            f"{network.channels} channels: at most so many"
-        )
-    cells = network.cells[0] * network.cells[1]
+    explainer = model if isinstance(model, Explainer) else Explainer(model)
+    network = Network(explainer, precision=options.precision)
     job = Job(
-        folder, images, network,
-        plan(len(images), cells, network.channels, memory=room, seed=seed),
-        concepts, options, batch, workers or min(os.cpu_count() or 1, 16), strict, ranks,
-        progress or silent,
+        folder, images, network, _plan(len(images), network, concepts, options), concepts, masks,
+        options.batch, options.threads, options.strict, ranks, progress or silent,
     )  # fmt: skip
-    settings = _settings(job, room, seed)
+    settings = _settings(job, options)
     with ExitStack() as stack:
         with ranks.together("opening the run"):
             if ranks.first:
@@ -125,7 +90,17 @@ def colocalize(
     return Run(out)
 
 
-def _settings(job: Job, memory: int, seed: int) -> dict[str, Any]:
+def _plan(images: int, network: Network, concepts: int, options: RunOptions) -> Plan:
+    if concepts > network.channels:
+        raise UsageError(
+            f"{concepts} concepts were asked for, but layer {network.layer!r} has "
+            f"{network.channels} channels: at most so many"
+        )
+    cells = network.cells[0] * network.cells[1]
+    return plan(images, cells, network.channels, memory=options.room, seed=options.seed)
+
+
+def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
     """Return everything that the results depend on."""
     prep = job.network.preprocessing
     return {
@@ -139,12 +114,12 @@ def _settings(job: Job, memory: int, seed: int) -> dict[str, Any]:
             "size": prep.size, "mean": list(prep.mean), "std": list(prep.std),
         },
         "concepts": job.concepts,
-        "memory": memory,
-        "seed": seed,
+        "memory": options.room,
+        "seed": options.seed,
         "chunk": job.plan.chunk,
         "precision": job.network.precision,
         "batch": job.batch,
-        "masks": asdict(job.options),
+        "masks": asdict(job.masks),
     }  # fmt: skip
 
 

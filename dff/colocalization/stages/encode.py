@@ -40,8 +40,8 @@ def encode_stage(job: Job) -> None:
     ]
     with Writer() as writer:
         for count, (index, chunk) in enumerate(_to_encode(job, mine), 1):
-            guides = _guides(job, chunk) if job.options.refine else None
-            files = encode_chunk(chunk, bank, job.network, job.options, guides)
+            guides = _guides(job, chunk) if job.masks.refine else None
+            files = encode_chunk(chunk, bank, job.network, job.masks, guides)
             parts = {chunk_name(kind, index): files[kind] for kind in PARTS}
             writer.submit(job.folder.write, parts)
             job.progress(PLACING, count, len(mine))

@@ -39,7 +39,7 @@ class Job:
     network: Network
     plan: Plan
     concepts: int
-    options: MaskOptions
+    masks: MaskOptions
     batch: int
     workers: int
     strict: bool

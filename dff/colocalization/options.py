@@ -1,0 +1,58 @@
+"""How a run is made: the options of co-localization, in groups."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from dff.colocalization.stages.network import PRECISIONS
+from dff.colocalization.stages.plan import parse_memory
+from dff.errors import UsageError
+from dff.maps.masks import MaskOptions
+
+__all__ = ["MaskOptions", "RunOptions"]
+
+MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is fitted, and how images go through the model.
+
+    Attributes:
+        memory: what the activations of the fit may take, over all processes: bytes, or a text such
+            as "4G". If those of all images fit, the fit is exact and one forward pass is made;
+            else a uniform sample is fitted, and a second pass encodes every image.
+        seed: of the sample.
+        precision: "auto" (float32 on CPUs, bfloat16 on GPUs), "float32" or "bfloat16".
+        batch: images run together.
+        workers: threads that read images; None is one for each processor, at most 16.
+        strict: an image that cannot be read ends the run.
+
+    Raises:
+        UsageError: a value that cannot be right.
+    """
+
+    memory: int | str = "4G"
+    seed: int = 0
+    precision: str = "auto"
+    batch: int = 32
+    workers: int | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        parse_memory(self.memory)
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.batch < 1 or (self.workers is not None and self.workers < 1):
+            raise UsageError("batch and workers are 1 or more")
+
+    @property
+    def room(self) -> int:
+        """`memory` in bytes."""
+        return parse_memory(self.memory)
+
+    @property
+    def threads(self) -> int:
+        """How many threads read images."""
+        return self.workers or min(os.cpu_count() or 1, MOST_WORKERS)
