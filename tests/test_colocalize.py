@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import dff
-from dff.colocalization import Run
+from dff.colocalization import Run, pipeline
 from dff.colocalization.run import folder as run_folder
 from dff.colocalization.stages.plan import parse_memory, plan
 from dff.errors import OutputError, RunError, UsageError
@@ -323,5 +323,5 @@ def test_signed_activations_are_semi_factorized(folder, tmp_path):
 
 
 def test_python_names():
-    assert dff.colocalize is colocalize
+    assert dff.colocalize is pipeline.colocalize
     assert dff.Run is Run

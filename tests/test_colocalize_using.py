@@ -64,13 +64,13 @@ def test_boxes_elsewhere_are_not_found_and_masks_count_half(run, tmp_path):
     assert result.images == 1
     assert result.classes[0].mask_iou is None
     known["annotations"][0]["bbox"] = [x, y, w, h]
-    half = [[x, y, x + w - 1, y, x + w - 1, y + h - 1, x, y + h - 1]]
+    half = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     known["annotations"][0]["segmentation"] = half
     (tmp_path / "there.json").write_text(json.dumps(known))
     result = evaluate(run, tmp_path / "there.json")
     assert result.classes[0].corloc == 1
     assert result.classes[0].concept == one["category_id"]
-    assert result.classes[0].mask_iou == pytest.approx(one["area"] / (w * h), rel=0.05)
+    assert result.classes[0].mask_iou == pytest.approx(one["area"] / (w * h), rel=1e-9)
 
 
 def test_voc_counts_pixels_from_one(run, tmp_path):

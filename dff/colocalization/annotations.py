@@ -114,11 +114,12 @@ def _coco(path: Path) -> list[Known]:
         raise
     except (ValueError, RecursionError, MemoryError, OSError) as error:
         raise UsageError(f"{what}: {shortened(error or 'it needs too much memory')}") from None
-    lists: dict[str, Any] = {}
+    lists: dict[str, list[Any]] = {}
     for key in ("categories", "images", "annotations"):
-        lists[key] = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(lists[key], list):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
             raise UsageError(f"{what}: it has no list of {key}")
+        lists[key] = entries
     names, images = _Entries(what, "category"), _Entries(what, "image")
     for number, one in enumerate(lists["categories"]):
         names.add(number, one, lambda one: _text(one, "name"))
@@ -300,6 +301,6 @@ def matched(known: list[Known], paths: list[str]) -> dict[int, Known]:
     if not found:
         raise UsageError(
             f"none of the run's images is annotated: they are called {paths[0]!r}, …, the "
-            f"annotations {known[0].file_name!r}, …"
+            f"annotations {shortened(known[0].file_name)!r}, …"
         )
     return found
