@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from dff.maps.grid import Grid, upsample
 
@@ -138,6 +136,9 @@ def largest_component(runs: Runs) -> Runs:
     left = np.repeat(np.arange(count), touching)
     right = np.arange(len(left)) - np.repeat(np.cumsum(touching) - touching, touching)
     right = right + np.repeat(low, touching)
+    from scipy.sparse import coo_matrix  # heavy, and needed for masks of several parts only
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     components, label = connected_components(graph, directed=False)
     if components == 1:
