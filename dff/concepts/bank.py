@@ -6,7 +6,6 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -20,15 +19,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dff.concepts.solver import encode
+from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors
 from dff.errors import BankError, UsageError, shortened
 from dff.files import is_regular, write_file
 from dff.rendering import colors
 
 __all__ = ["ConceptBank", "Nearest", "full_presence"]
 
-TENSORS = ("components", "scale", "shares", "offset")
 FORMAT = "dff-concept-bank-2"
-LONGEST_NAME = 1000
 LARGEST_HEADER = 1 << 24  # bytes: names, colours and versions of more concepts than anyone reads
 
 
@@ -111,47 +109,8 @@ class ConceptBank:
         for what, count in (("names", len(self.names)), ("colours", len(self.rgb))):
             if count != len(self):
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
-        self._check_tensors()
-        self._check_facts()
-
-    def _check_tensors(self) -> None:
-        """Refuse what no factorization gives."""
-        k = len(self)
-        shapes = [tuple(t.shape) for t in (self.components, self.scale, self.shares)]
-        if self.components.dim() != 2 or not k or shapes[1:] != [(k,), (k,)]:
-            raise BankError(
-                f"expected components (k, channels), scale (k,) and shares (k,), got {shapes}"
-            )
-        if self.offset is not None and self.offset.shape != self.components.shape[1:]:
-            raise BankError(
-                f"the bank's components are {shapes[0]}, but its offset is "
-                f"{tuple(self.offset.shape)}; it has one number a channel"
-            )
-        for name in TENSORS:
-            tensor = getattr(self, name)
-            if tensor is None:
-                continue
-            if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-                raise BankError(f"the bank's {name} are not all finite floating-point numbers")
-            if name == "scale" or (name == "components" and not self.signed):
-                lowest = float(tensor.min()) if tensor.numel() else 0.0
-                if lowest < 0:
-                    raise BankError(f"the bank's {name} are never negative, but one is {lowest}")
-
-    def _check_facts(self) -> None:
-        """Refuse names that cannot be shown, colours that are none, and what is no number."""
-        for text in (self.model, self.layer, *self.names):
-            if not isinstance(text, str) or len(text) > LONGEST_NAME:
-                raise BankError(
-                    f"the bank's names are texts of at most {LONGEST_NAME} characters, not "
-                    f"{str(text)[:40]!r}"
-                )
-        if any(len(color) != 3 or not all(0 <= v <= 255 for v in color) for color in self.rgb):
-            raise BankError("the bank's colours are three numbers from 0 to 255 each")
-        if not isinstance(self.rest, (int, float)) or not math.isfinite(self.rest):
-            raise BankError(f"the bank's rest is a finite number, not {str(self.rest)[:40]!r}")
-        if not isinstance(self.signed, bool) or not isinstance(self.versions, dict):
-            raise BankError("the bank's signed is true or false, and its versions a mapping")
+        check_tensors({name: getattr(self, name) for name in TENSORS}, signed=self.signed)
+        check_facts({name: getattr(self, name) for name in FACTS})
 
     def __len__(self) -> int:
         return len(self.components)

@@ -1,0 +1,74 @@
+"""What a concept bank may hold: banks are files that anyone may have made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dff.errors import BankError
+
+__all__ = ["FACTS", "TENSORS", "check_facts", "check_tensors"]
+
+TENSORS = ("components", "scale", "shares", "offset")
+FACTS = ("model", "layer", "names", "rgb", "rest", "signed", "versions")
+LONGEST_NAME = 1000
+
+
+def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None:
+    """Refuse what no factorization gives.
+
+    Args:
+        tensors: by the names :data:`TENSORS`; the offset may be None.
+        signed: the components may be negative.
+
+    Raises:
+        BankError: shapes that do not fit, values that are not finite, or negative ones.
+    """
+    components, scale, shares = (tensors[name] for name in TENSORS[:3])
+    assert components is not None and scale is not None and shares is not None  # noqa: PT018
+    k, offset = len(components), tensors["offset"]
+    shapes = [tuple(t.shape) for t in (components, scale, shares)]
+    if components.dim() != 2 or not k or shapes[1:] != [(k,), (k,)]:
+        raise BankError(
+            f"expected components (k, channels), scale (k,) and shares (k,), got {shapes}"
+        )
+    if offset is not None and offset.shape != components.shape[1:]:
+        raise BankError(
+            f"the bank's components are {shapes[0]}, but its offset is "
+            f"{tuple(offset.shape)}; it has one number a channel"
+        )
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise BankError(f"the bank's {name} are not all finite floating-point numbers")
+        if name == "scale" or (name == "components" and not signed):
+            lowest = float(tensor.min()) if tensor.numel() else 0.0
+            if lowest < 0:
+                raise BankError(f"the bank's {name} are never negative, but one is {lowest}")
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuse names that cannot be shown, colours that are none, and what is no number.
+
+    Args:
+        facts: by the names :data:`FACTS`.
+
+    Raises:
+        BankError: one of them is not what it has to be.
+    """
+    for text in (facts["model"], facts["layer"], *facts["names"]):
+        if not isinstance(text, str) or len(text) > LONGEST_NAME:
+            raise BankError(
+                f"the bank's names are texts of at most {LONGEST_NAME} characters, not "
+                f"{str(text)[:40]!r}"
+            )
+    if any(len(color) != 3 or not all(0 <= v <= 255 for v in color) for color in facts["rgb"]):
+        raise BankError("the bank's colours are three numbers from 0 to 255 each")
+    if not isinstance(facts["rest"], (int, float)) or not math.isfinite(facts["rest"]):
+        raise BankError(f"the bank's rest is a finite number, not {str(facts['rest'])[:40]!r}")
+    if not isinstance(facts["signed"], bool) or not isinstance(facts["versions"], dict):
+        raise BankError("the bank's signed is true or false, and its versions a mapping")
