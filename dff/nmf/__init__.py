@@ -4,7 +4,8 @@ Read ``updates`` first: the update formula and its derivation. Then, each using 
 
 - ``updates``: HALS and least squares, one iteration as functions of small matrices.
 - ``fitting``: the loop: passes over A, extrapolation, stopping, the ordered result.
-- ``initialization``: NNDSVDa or random components, fitted on samples, and the race of several.
+- ``initialization``: NNDSVDa, k-means or random components, fitted on samples, and the race of
+  several; ``clusters`` has the k-means, ``samples`` the rows that are drawn.
 - ``estimators``: :class:`NMF`, :class:`SemiNMF`: options, checks and attributes.
 - ``scikit_learn``: the same as scikit-learn's estimators.
 - ``affine``: A ≈ b + W·H: :class:`OffsetNMF`, and any scikit-learn decomposition or clustering.

@@ -44,6 +44,7 @@ class Base:
     """What NMF and SemiNMF share: start, fit, order."""
 
     _constraint: Constraint
+    _start: str  # under init="auto"
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Base:
         *,
         max_iter: int = 200,
         tol: float = 1e-4,
-        init: Any = "nndsvda",
+        init: Any = "auto",
         n_init: int | str = "auto",
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
@@ -154,8 +155,8 @@ class Base:
     def _check_options(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"expected precision in {PRECISIONS}, got {self.precision!r}")
-        if isinstance(self.init, str) and self.init not in INITIALIZATIONS:
-            raise UsageError(f"expected init in {INITIALIZATIONS}, got {self.init!r}")
+        if isinstance(self.init, str) and self.init not in ("auto", *INITIALIZATIONS):
+            raise UsageError(f"expected init in {('auto', *INITIALIZATIONS)}, got {self.init!r}")
         count = 1 if self.n_init == "auto" else self.n_init
         named = isinstance(self.init, str)
         if not isinstance(count, (int, np.integer)) or count < 1 or (count > 1 and not named):
@@ -190,8 +191,9 @@ class Base:
         if isinstance(self.init, str):
             several = SEVERAL_STARTS if entries <= SEVERAL_STARTS_ENTRIES else 1
             n_init = several if self.n_init == "auto" else int(self.n_init)
+            name = self._start if self.init == "auto" else self.init
             initializer = Initializer(
-                self.init, self.n_components, n_init, self._seed(), self._inspector, settings, share
+                name, self.n_components, n_init, self._seed(), self._inspector, settings, share
             )
             components = initializer(rows)
         else:
@@ -247,12 +249,13 @@ class NMF(Base):
         n_components: k, from 1 to min(n, c).
         max_iter: most passes over the data.
         tol: settled when a pass lowers the loss by less than this share of it.
-        init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "random", or
-            components (k, c) to start from.
+        init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "k-means",
+            "random", or components (k, c) to start from. "auto": NNDSVDa, and k-means for
+            :class:`SemiNMF`.
         n_init: how many starts race for some iterations, of which the best goes on, beside the
-            first where rows are few. All but the first are random, and have to explain 0.1 % more
-            of ||A||² than it does. "auto": 4 where X has at most 2^19 entries, as few rows have
-            many local minima, else 1. Of many rows a sample decides.
+            first; all others have to explain 0.1 % more of ||A||² than the first does. "auto": 4
+            where X has at most 2^19 entries, as few rows have many local minima, else 1. Of many
+            rows a sample decides.
         random_state: seed of the fit's own generator; None for fresh entropy.
         precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
             bfloat16 for large float32 data on processors that have it in hardware.
@@ -276,15 +279,18 @@ class NMF(Base):
     """
 
     _constraint = NONNEGATIVE
+    _start = "nndsvda"
 
 
 class SemiNMF(Base):
     """Semi-NMF (Ding, Li & Jordan 2010) for signed activations: A ~= W H with W >= 0 and H free.
 
-    The contract, options and attributes are those of :class:`NMF`.
+    The contract, options and attributes are those of :class:`NMF`. It starts from k-means, whose
+    loss it never exceeds where all rows are clustered.
     """
 
     _constraint = FREE
+    _start = "k-means"
 
 
 def _tensor_rows(data: Tensor, least: int) -> InMemory:

@@ -1,8 +1,9 @@
-"""Components to start from: NNDSVDa, random or given; fitted on samples where rows are many.
+"""Components to start from: NNDSVDa, k-means, random or given; fitted on samples of many rows.
 
 Only the components H are made: the codes follow from them and the data. NNDSVDa (Boutsidis &
 Gallopoulos 2008) needs the leading singular triplets of A, from a randomised SVD (Halko, Martinsson
-& Tropp 2011, algorithm 4.4). Generators are its own: the global random state is left alone.
+& Tropp 2011, algorithm 4.4); k-means is for H of both signs (see ``clusters``). Generators are its
+own: the global random state is left alone.
 
 Of many rows two samples are fitted, in the basis of the leading singular vectors of the first
 (randomised compression; Erichson et al. 2018): rows are then as short as the basis has vectors, and
@@ -28,18 +29,19 @@ from dff.nmf.backend import (
     multiply,
     stable_decomposition,
 )
+from dff.nmf.clusters import centres, everywhere
 from dff.nmf.fitting import Fit, Settings, first_solve, minimise, next_solve, summed
 from dff.nmf.rows import InMemory, Inspector, Rows
+from dff.nmf.samples import sampled_rows
 from dff.nmf.updates import Constraint, Statistics
 
 __all__ = ["INITIALIZATIONS", "SAMPLE_ROWS", "Initializer", "given_components", "race", "starts"]
 
-INITIALIZATIONS = ("nndsvda", "random")
+INITIALIZATIONS = ("nndsvda", "k-means", "random")
 OVERSAMPLING, POWER_ITERATIONS = 10, 2  # of the randomised SVD
 SAMPLE_ROWS = 4096  # the first sample has so many rows, or
 SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is more;
 LARGER = 2  # the second one this many times as many
-PIECE_ROWS = 512  # sampled at once
 SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
 RACED_TOL = 0.2  # and all rows, where they are few,
@@ -56,7 +58,8 @@ class Initializer:
     Attributes:
         name: one of `INITIALIZATIONS`.
         k: number of components.
-        n_init: how many starts, of which the best is taken; all but the first are random.
+        n_init: how many starts, of which the best is taken; they differ by their seeds, and are
+            random but for the first where the name is "nndsvda".
         seed: of the generators of the samples and the starts.
         new_inspector: makes a new inspector of entries.
         settings: those of the whole fit.
@@ -84,15 +87,25 @@ class Initializer:
         spectrum = leading_spectrum(
             values, min(rank, values.shape[1]), seed=self.seed, total=self.settings.total
         )
-        candidates = [self._candidate(values, spectrum, number) for number in range(self.n_init)]
+        make = self._maker(values, spectrum, sampled=sampled)
+        candidates = [make(number) for number in range(self.n_init)]
         if sampled:
             return self._from_samples(rows, count, spectrum, energy, candidates)
         if len(candidates) == 1:
             return candidates[0]
-        # The first start may end below a leader of the race: both are fitted.
-        first = candidates[0]
-        winner = race(values.to(first.dtype), energy, candidates, self.settings)
-        fits = [self._fit(values, energy, start, None, RACED_TOL) for start in (first, winner)]
+        return self._best(values, energy, candidates, None, RACED_TOL)
+
+    def _best(
+        self, values: Tensor, energy: float, starts: list[Tensor], basis: Tensor | None, tol: float
+    ) -> Tensor:
+        """Return what the best of the starts becomes on `values`.
+
+        The first may end below the leader of a race: both are fitted.
+        """
+        if len(starts) > 1:
+            leader = race(values.to(starts[0].dtype), energy, starts, self.settings, basis)
+            starts = [starts[0], leader]
+        fits = [self._fit(values, energy, start, basis, tol) for start in starts]
         return min(fits, key=lambda fit: fit.losses[-1]).components
 
     def _from_samples(
@@ -100,10 +113,7 @@ class Initializer:
     ) -> Tensor:
         """Return what the best candidate becomes on the first sample, then on the second."""
         sample, basis = spectrum.scaled_left, spectrum.right
-        start = candidates[0]
-        if len(candidates) > 1:
-            start = race(sample, energy, candidates, self.settings, basis)
-        start = self._fit(sample, energy, start, basis, FIRST_TOL).components
+        start = self._best(sample, energy, candidates, basis, FIRST_TOL)
         sample, energy = self._sample(rows, LARGER * count, self.seed + 1, basis)
         return self._fit(sample, energy, start, basis, SECOND_TOL).components
 
@@ -126,11 +136,27 @@ class Initializer:
         values = sampled_rows(rows, count, self.share, seed=seed, take=take)
         return values, inspector.finish(rows, self.settings.total)
 
-    def _candidate(self, values: Tensor, spectrum: Spectrum, number: int) -> Tensor:
+    def _maker(
+        self, values: Tensor, spectrum: Spectrum, *, sampled: bool
+    ) -> Callable[[int], Tensor]:
+        """Return what makes the start of a number, for rows that are a sample or all there are."""
         total = self.settings.total
-        if number == 0 and self.name == "nndsvda":
-            return nndsvda(values, spectrum, self.k, total=total)
-        return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
+        if self.name == "k-means":
+            reduced = spectrum.scaled_left if sampled else values.to(spectrum.right.dtype)
+            points = everywhere(reduced, total)
+
+            def clustered(number: int) -> Tensor:
+                found = centres(points, self.k, seed=self.seed + number)
+                return found @ spectrum.right if sampled else found
+
+            return clustered
+
+        def factored(number: int) -> Tensor:
+            if number == 0 and self.name == "nndsvda":
+                return nndsvda(values, spectrum, self.k, total=total)
+            return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
+
+        return factored
 
     def _fit(
         self, sample: Tensor, energy: float, start: Tensor, basis: Tensor | None, tol: float
@@ -272,38 +298,3 @@ def race(
     losses = (statistics.gram * (updated @ updated.mT)).sum((1, 2)) - 2 * agreement
     losses[0] -= LEAD * energy
     return updated[losses.argmin()]
-
-
-def sampled_rows(
-    rows: Rows, count: int, share: RankShare, *, seed: int, take: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Return what `take` makes of the rows of this process that are among `count` of all rows.
-
-    One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
-    (they come from one image), so this covers the data better than independent draws. All ranks
-    draw the same, and keep those of their `share`. `take` is given the rows piece by piece.
-    """
-    if isinstance(rows, InMemory) and count >= share.total_rows:
-        return take(rows.values)
-    generator = torch.Generator().manual_seed(seed)
-    count = min(count, share.total_rows)
-    edges = torch.arange(count + 1) * share.total_rows // count
-    within = torch.rand(count, generator=generator, dtype=torch.float64)
-    chosen = edges[:-1] + (within * edges.diff()).long() - share.row_offset
-    return _drawn(rows, chosen[(chosen >= 0) & (chosen < rows.shape[0])], take)
-
-
-def _drawn(rows: Rows, chosen: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what `take` makes of the `chosen` rows (ascending), read block by block."""
-    drawn: Tensor | None = None
-    for where, block in rows.blocks():
-        if drawn is None:
-            nothing = take(block[:0])
-            drawn = nothing.new_empty(len(chosen), nothing.shape[1])
-        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
-        for first in range(low, high, PIECE_ROWS):
-            last = min(first + PIECE_ROWS, high)
-            places = (chosen[first:last] - where.start).to(block.device)
-            drawn[first:last] = take(block.index_select(0, places))
-    assert drawn is not None
-    return drawn

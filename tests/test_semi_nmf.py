@@ -1,0 +1,74 @@
+"""Semi-NMF: no worse than k-means, no dead component, the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+from dff.nmf import NMF, SemiNMF
+from dff.nmf.clusters import centres
+
+
+def tokens(rows: int = 600, channels: int = 24, kinds: int = 12, seed: int = 0) -> np.ndarray:
+    """Rows like a transformer's: a large common mean, kinds around it, some long outliers."""
+    random = np.random.default_rng(seed)
+    mean = 2 * random.normal(size=channels)
+    kind = random.normal(size=(kinds, channels))
+    rows_ = (
+        mean + kind[random.integers(kinds, size=rows)] + 0.3 * random.normal(size=(rows, channels))
+    )
+    rows_[::97] *= 6
+    return rows_.astype(np.float32)
+
+
+@pytest.mark.parametrize("k", range(2, 13))
+def test_every_component_lives_and_k_means_is_an_upper_bound(k):
+    a = tokens()
+    model = SemiNMF(k)
+    codes = model.fit_transform(a)
+    assert (codes.max(0) > 0).all()
+    assert (np.linalg.norm(model.components_, axis=1) > 0.99).all()
+    clusters = KMeans(k, n_init=10, random_state=0).fit(a)
+    assert model.reconstruction_err_**2 <= clusters.inertia_
+
+
+def test_the_same_each_time_whatever_the_global_random_state():
+    a = tokens(9000)  # enough rows for a sample
+    fits = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        fits.append(SemiNMF(8).fit(a).components_)
+    assert np.array_equal(*fits)
+
+
+@pytest.mark.parametrize("kind", [NMF, SemiNMF])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_of_many_starts_is_no_worse_than_one(kind, seed):
+    a = np.abs(tokens(seed=seed)) if kind is NMF else tokens(seed=seed)
+    one, best = (kind(7, n_init=n).fit(a).reconstruction_err_ for n in (1, 20))
+    assert best <= one * (1 + 1e-6)
+
+
+def test_rows_that_are_all_equal_are_one_concept():
+    a = np.tile(np.array([[1.0, -2.0, 3.0, 0.5]]), (50, 1))
+    model = SemiNMF(3)
+    codes = model.fit_transform(a)
+    np.testing.assert_allclose(model.inverse_transform(codes), a, atol=1e-5)
+    np.testing.assert_allclose(model.explained_share_.sum() + model.rest_share_, 1, atol=1e-6)
+
+
+def test_centres_are_those_of_clusters_that_lie_apart():
+    random = np.random.default_rng(3)
+    middles = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
+    points = np.repeat(middles, 50, 0) + random.normal(size=(200, 2)).astype(np.float32)
+    found = centres(torch.from_numpy(points), 4, seed=0).numpy()
+    nearest = np.linalg.norm(found[:, None] - middles, axis=2)
+    assert sorted(nearest.argmin(1)) == [0, 1, 2, 3]
+    assert nearest.min(1).max() < 0.6
+
+
+def test_centres_repeat_where_points_are_fewer():
+    found = centres(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 3, seed=0)
+    assert {tuple(row) for row in found.tolist()} == {(1.0, 2.0), (3.0, 4.0)}
