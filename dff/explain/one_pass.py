@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import Appended, LayoutLike, run_scored
-from dff.activations.layouts import Score
+from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
@@ -98,7 +98,7 @@ def one_pass(
         capture(maps)
         with torch.no_grad():
             progress.bank, progress.coefficients = factorize(checked_rows(progress.maps, layer))
-            return Appended(_spread(progress.bank, maps))
+            return Appended(over_grid(progress.bank.at_full_presence, maps))
 
     outputs = [run(x, capture, grad=grad) for x in groups[:-1]]
     last, concept_logits = _scored(run, groups[-1], factorize_and_append, progress, grad)
@@ -141,14 +141,8 @@ def _scored(
 
     output = run(x, capture, grad=grad)
     repeated = x[:1].expand(len(bank), *x.shape[1:])
-    concepts = _spread(bank, seen.detach())
+    concepts = over_grid(bank.at_full_presence, seen.detach())
     return output, run(repeated, lambda maps: concepts)
-
-
-def _spread(bank: ConceptBank, maps: Tensor) -> Tensor:
-    """Lay each concept at full presence over the grid: (k, channels, rows, cols)."""
-    concepts = bank.at_full_presence.to(maps)
-    return concepts[:, :, None, None].expand(-1, -1, *maps.shape[2:])
 
 
 def unflatten(coefficients: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
