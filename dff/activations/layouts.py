@@ -172,17 +172,17 @@ def main_tensor(output: Any) -> Tensor:
     Raises:
         LayerError: there is none.
     """
-    found = tensors_of(output)
-    if not found:
+    tensors = tensors_of(output)
+    if not tensors:
         raise LayerError(f"the output is a {type(output).__name__} without a floating-point tensor")
-    return found[0]
+    return tensors[0]
 
 
 def tensors_of(output: Any) -> list[Tensor]:
     """Return all floating-point tensors of at least two axes in a (nested) output, in order."""
-    found: list[Tensor] = []
-    _walk(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
+    tensors: list[Tensor] = []
+    _walk(output, lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return tensors
 
 
 def read_scores(output: Any, score: Score | None = None) -> Tensor:
@@ -260,9 +260,9 @@ def _walk(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
         suitable = output.is_floating_point() and output.dim() >= 2
         return visit(output) if suitable else output
     if isinstance(output, Mapping):
-        kind: Any = type(output)
+        cls: Any = type(output)
         changed = {key: _walk(value, visit) for key, value in output.items()}
-        return kind(**changed) if dataclasses.is_dataclass(output) else kind(changed)
+        return cls(**changed) if dataclasses.is_dataclass(output) else cls(changed)
     if isinstance(output, (tuple, list)):
         items = [_walk(item, visit) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)

@@ -37,9 +37,9 @@ def evaluate(
     print_table(
         ["class", ">images", "concept", ">CorLoc", ">mask IoU", ">pooled IoU"],
         [
-            (one.name, one.images, one.concept_name, shown(one.corloc), shown(one.mask_iou),
-             shown(one.pooled_iou))
-            for one in result.classes
+            (entry.name, entry.images, entry.concept_name, shown(entry.corloc),
+             shown(entry.mask_iou), shown(entry.pooled_iou))
+            for entry in result.classes
         ],
         title=f"{result.images} annotated images",
     )  # fmt: skip
@@ -66,11 +66,11 @@ def find(
 
     opened = Run(run)
     path = out or opened.path / f"find-{opened.concept(concept) + 1}.png"
-    found = show(opened, concept, path, top=top)
+    images = show(opened, concept, path, top=top)
     if json:
-        print_json({"sheet": str(path), "images": found})
+        print_json({"sheet": str(path), "images": images})
         return
-    for row in found:
+    for row in images:
         say(f"{row['strength']:.2f}  {row['path']}")
     say(str(path))
 

@@ -63,10 +63,14 @@ def find(
     _write_sheet(run, Path(out), png(contact_sheet(rows, tile=144)))
     paths = run.table("images")["path"]
     return [
-        {"image": one.image, "path": paths[one.image].as_py(), "strength": one.strength,
-         "box": list(one.box)}
-        for one in best[:top]
-    ]  # fmt: skip
+        {
+            "image": instance.image,
+            "path": paths[instance.image].as_py(),
+            "strength": instance.strength,
+            "box": list(instance.box),
+        }
+        for instance in best[:top]
+    ]
 
 
 def _write_sheet(run: Run, out: Path, sheet: Content) -> None:
@@ -88,7 +92,7 @@ def rename(run: Run, concept: str | int, name: str) -> Run:
     """
     k = run.concept(concept)
     name = " ".join(name.split())
-    others = [one.lower() for i, one in enumerate(run.bank.names) if i != k]
+    others = [other.lower() for i, other in enumerate(run.bank.names) if i != k]
     if not name or name.isdigit() or name.lower() in others:
         raise UsageError(f"a name is not empty, no number, and not another concept's: {name!r}")
     folder = run.folder

@@ -171,7 +171,7 @@ def _feathered(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[La
     sides = []
     for far in (True, False):
         lift = -0.1 - 0.38 * pose.flap - (0.25 if far else 0)
-        at = (body.wing[0] + (0.1 if far else 0), body.wing[1])
+        joint = (body.wing[0] + (0.1 if far else 0), body.wing[1])
         tone = 0.28 if far else 0.0
         layers = []
         for i, (turn, length) in enumerate(
@@ -184,14 +184,14 @@ def _feathered(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[La
             layers.append(
                 Layer(
                     "wings",
-                    place(feather, at, angle),
+                    place(feather, joint, angle),
                     colour,
-                    [place(m, at, angle) for m in end],
+                    [place(m, joint, angle) for m in end],
                     mix(coat.second, DARK, tone),
                 )
             )
         cover = limb([(0.14, 0.04), (-0.12, -0.02), (-0.42, -0.06)], [0.2, 0.28, 0.14])
-        layers.append(Layer("wings", place(cover, at, 0.85 + lift), mix(coat.main, DARK, tone)))
+        layers.append(Layer("wings", place(cover, joint, 0.85 + lift), mix(coat.main, DARK, tone)))
         sides.append(layers)
     return sides[0], sides[1]
 
@@ -217,15 +217,15 @@ def _leathery(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[Lay
     ]
     for far in (True, False):
         turn = 0.1 - 0.3 * pose.flap + (0.35 if far else 0)
-        at = (body.wing[0] + (0.12 if far else 0), body.wing[1])
+        joint = (body.wing[0] + (0.12 if far else 0), body.wing[1])
         tone = 0.28 if far else 0.0
         sides.append(
             [
                 Layer(
                     "wings",
-                    place(skin, at, turn),
+                    place(skin, joint, turn),
                     mix(coat.main, DARK, tone),
-                    [place(b, at, turn) for b in bones],
+                    [place(b, joint, turn) for b in bones],
                     mix(coat.second, DARK, tone),
                 )
             ]

@@ -29,7 +29,7 @@ from dff.concepts import (
 from dff.errors import ModelError, OutOfMemoryError, UsageError
 from dff.explain.explanation import Explanation
 from dff.explain.inputs import as_list, from_tensor
-from dff.explain.one_pass import Factorize, Found, one_pass
+from dff.explain.one_pass import Factorize, PassResult, one_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.images import Picture, Preprocessing, Source, read_image
@@ -185,7 +185,9 @@ class Explainer:
     ) -> Explanation:
         if isinstance(images, Tensor):
             return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
-        pictures = [one if isinstance(one, Picture) else read_image(one) for one in as_list(images)]
+        pictures = [
+            image if isinstance(image, Picture) else read_image(image) for image in as_list(images)
+        ]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
@@ -230,7 +232,7 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        found = one_pass(
+        result = one_pass(
             self.model,
             self.layer,
             groups,
@@ -239,7 +241,7 @@ class Explainer:
             score=self.score,
             grad=cam,
         )
-        return self._explanation(pictures, groups, batches, found)
+        return self._explanation(pictures, groups, batches, result)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
@@ -250,14 +252,14 @@ class Explainer:
         pictures: Sequence[Picture],
         groups: Sequence[Tensor],
         batches: Sequence[Sequence[int]],
-        found: Found,
+        result: PassResult,
     ) -> Explanation:
         shared = SharedConcepts(
-            found.bank, found.concept_logits.float().cpu(), self.class_names, self.unscored
+            result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored
         )
         photos: dict[int, Photo] = {}
         for batch, group, tape, batch_coefficients in zip(
-            batches, groups, found.tapes, found.coefficients, strict=True
+            batches, groups, result.tapes, result.coefficients, strict=True
         ):
             tail, logits = self._tail(group), tape.logits.detach().float().cpu()
             for item, i in enumerate(batch):

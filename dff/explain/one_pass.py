@@ -19,7 +19,7 @@ from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
-__all__ = ["Found", "Tape", "checked_rows", "one_pass", "unflatten"]
+__all__ = ["PassResult", "Tape", "checked_rows", "one_pass", "unflatten"]
 
 Factorize = Callable[[Tensor], tuple[ConceptBank, Tensor]]
 
@@ -38,7 +38,7 @@ class Tape:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class PassResult:
     """The result of the pass.
 
     Attributes:
@@ -72,7 +72,7 @@ def one_pass(
     layout: LayoutLike = None,
     score: Score | None = None,
     grad: bool = True,
-) -> Found:
+) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
     Args:
@@ -105,7 +105,7 @@ def one_pass(
     outputs.append(last)
     assert progress.bank is not None
     assert progress.coefficients is not None
-    return Found(
+    return PassResult(
         progress.bank,
         unflatten(progress.coefficients, progress.maps),
         [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)],

@@ -103,8 +103,8 @@ class Network:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        parts = [self(pixels[at : at + self._most], predict=predict)
-                 for at in range(0, len(pixels), self._most)]  # fmt: skip
+        parts = [self(pixels[start : start + self._most], predict=predict)
+                 for start in range(0, len(pixels), self._most)]  # fmt: skip
         logits = [part.logits for part in parts if part.logits is not None]
         rows = torch.cat([part.rows for part in parts])
         return Passed(rows, torch.cat(logits) if len(logits) == len(parts) else None)
