@@ -36,7 +36,7 @@ class ClassResult:
     Attributes:
         name: of the class.
         images: how many annotated images show it.
-        concept: number of the matched concept, from 1.
+        concept: index of the matched concept, from 0.
         concept_name: its name.
         corloc: in [0, 1].
         box_iou: mean over those images of the IoU with the nearest box of the class.
@@ -77,13 +77,15 @@ class Evaluation:
         return _mean([result.pooled_iou for result in self.classes])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data for JSON, where concepts count from 1."""
         return {
             "images": self.images,
             "corloc": self.corloc,
             "mask_iou": self.mask_iou,
             "pooled_iou": self.pooled_iou,
-            "classes": [asdict(result) for result in self.classes],
+            "classes": [
+                {**asdict(result), "concept": result.concept + 1} for result in self.classes
+            ],
         }
 
 
@@ -201,7 +203,7 @@ def _class(
     return ClassResult(
         name=name,
         images=len(images),
-        concept=best + 1,
+        concept=best,
         concept_name=run.bank.names[best],
         corloc=float((ious[:, best] >= LOCALIZED).mean()),
         box_iou=float(ious[:, best].mean()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = [
 SIDE = 256  # pixels of a crop
 MARGIN = 0.15  # of the box, on each side
 Masks = dict[tuple[int, int], dict[str, Any]]
+"""COCO's RLE of instances, by (image, concept), both from 0."""
 SPARE = 3  # times as many candidates as crops: some images may be gone
 
 
@@ -56,7 +57,7 @@ class Best:
 
 
 def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 1) -> list[Best]:
-    """Return the instances of a concept (from 1), strongest first, each of another image.
+    """Return the instances of a concept (from 0), strongest first, each of another image.
 
     Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
     the least difference of image numbers, for the frames of a video.
@@ -67,7 +68,7 @@ def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 
     room = count * SPARE * max(apart, 1)
     for batch in file.iter_batches(batch_size=1 << 18, columns=names):
         table = pa.Table.from_batches([batch])
-        shows_it = pc.and_(pc.equal(table["concept"], concept), pc.is_valid(table["x0"]))
+        shows_it = pc.and_(pc.equal(table["concept"], concept + 1), pc.is_valid(table["x0"]))
         table = table.filter(shows_it)
         table = table if kept is None else pa.concat_tables([kept, table])
         order = np.lexsort((table["image_id"].to_numpy(), -_merit(table)))[:room]
@@ -141,13 +142,13 @@ def write_exemplars(
     Images that have gone meanwhile are passed over.
     """
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
-    best = [best_instances(folder, k + 1, count, apart=apart) for k in range(len(bank))]
+    best = {k: best_instances(folder, k, count, apart=apart) for k in range(len(bank))}
     masks = masks_for(folder, best)
     rows = []
     files: dict[str, Content] = {}
     facts = pq.read_table(folder.file("concepts.parquet")).to_pylist()
-    for k, instances in enumerate(best):
-        pictures = crops(dataset, instances, bank.colors[k], k + 1, masks, count)
+    for k, instances in best.items():
+        pictures = crops(dataset, instances, bank.colors[k], k, masks, count)
         for number, (plain, _) in enumerate(pictures, 1):
             files[f"exemplars/concept-{k + 1:02d}/{number}.jpg"] = _jpeg(plain)
         rows.append((entry(bank, k, facts[k]), [marked for _, marked in pictures]))
@@ -202,20 +203,13 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def masks_for(folder: RunFolder, best: Sequence[Sequence[Best]], *, first: int = 1) -> Masks:
-    """Return the RLE masks of instances by (image, concept), from one reading of coco.json.
-
-    Args:
-        folder: of the run.
-        best: the instances of each concept, the first of which has the number `first`.
-    """
-    chosen = {
-        (instance.image, k) for k, instances in enumerate(best, first) for instance in instances
-    }
+def masks_for(folder: RunFolder, best: Mapping[int, Sequence[Best]]) -> Masks:
+    """Return the RLE masks of concepts' instances, from one reading of coco.json."""
+    chosen = {(instance.image, k) for k, instances in best.items() for instance in instances}
     masks: Masks = {}
     ids = {image for image, _ in chosen}
     for annotation in annotations_of(folder.file("coco.json"), ids):
-        key = (annotation["image_id"], annotation["category_id"])
+        key = (annotation["image_id"], annotation["category_id"] - 1)
         if key in chosen:
             masks[key] = annotation["segmentation"]
     return masks
