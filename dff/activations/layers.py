@@ -157,15 +157,11 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
         if not held:
             return
         tensor, shape = held[0], tuple(held[0].shape)
-        alone = not any(
-            tensor_held.requires_grad and tensor_held is not tensor for tensor_held in held
-        )
+        alone = not any(other.requires_grad for other in held if other is not tensor)
         # Windows or pixels of patches, laid out as items of the batch, are no grid of the image.
         layout = detect_layout(shape, size) if shape[0] == len(inputs) else None
-        class_name = type(module).__name__
-        passive = (
-            any(part in class_name for part in SKIPPED) and next(module.parameters(), None) is None
-        )
+        class_name, weight = type(module).__name__, next(module.parameters(), None)
+        passive = weight is None and any(part in class_name for part in SKIPPED)
         layers[name] = LayerInfo(name, class_name, shape, layout, alone=alone, passive=passive)
         if layers[name].layout is not None and tensor.grad_fn is not None:
             tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
@@ -212,10 +208,7 @@ def _reaching(
 
         return record
 
-    handles = [
-        node.register_prehook(watch(name, output_index))
-        for name, (node, output_index) in nodes.items()
-    ]
+    handles = [node.register_prehook(watch(name, i)) for name, (node, i) in nodes.items()]
     if beneath_head:
         handles += [child.register_prehook(_noise) for child in _children(result.grad_fn)]
     with torch.enable_grad():  # one number: torch imports sympy to check gradients handed to it

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.images import Picture, Preprocessing
+from dff.images import Picture, Preprocessing, Source
 
-__all__ = ["as_list", "from_tensor"]
+__all__ = ["Images", "as_list", "from_tensor"]
+
+Images: TypeAlias = "Source | Tensor | Iterable[Source]"
 
 
 def as_list(images: Any) -> list[Any]:
