@@ -29,7 +29,8 @@ class Sample:
     """One image on its way to the model, or why it could not be read.
 
     Attributes:
-        pixels: uint8 (size, size, 3), RGB: the whole photo, squashed; None with an error.
+        pixels: uint8 (height, width, 3), RGB: the whole photo at the size of the model's input,
+            a square where the preprocessing is `fixed`; None with an error.
         width, height: of the photo, upright, in pixels.
         error: what is wrong with it.
         stamp: what it was when it was read; None where nothing can tell.
