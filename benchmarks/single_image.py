@@ -60,7 +60,7 @@ def ours(explainer: dff.Explainer, image: np.ndarray) -> None:
 def peer(
     model: nn.Module, layer: nn.Module, head: nn.Module, prep: dff.Preprocessing, image: np.ndarray
 ) -> None:
-    x = prep.to_tensor(dff.read_image(image))[None]
+    x = prep.to_tensor(dff.read_image(image))[None].contiguous()  # as torchvision's comes
     rgb = np.float32(image) / 255
     concepts = PeerDFF(model=model, target_layer=layer, computation_on_concepts=head)
     _, explanations, outputs = concepts(x, CONCEPTS)
@@ -105,7 +105,7 @@ def compare(
     title: str, loaded: dff.models.LoadedModel, head: nn.Module, image: np.ndarray, rounds: int
 ) -> None:
     prep, model = loaded.preprocessing, loaded.module
-    x = prep.to_tensor(dff.read_image(image))[None]
+    x = prep.to_tensor(dff.read_image(image))[None].contiguous()  # as torchvision's comes
     explainer = dff.Explainer(loaded)
     layer = model.get_submodule(explainer.layer)
     medians = interleaved(

@@ -22,19 +22,23 @@ from dff.files import (
     Content,
     aside,
     digest_of,
-    explained,
     fill,
     is_regular,
     make_folder,
     put,
     taken,
 )
+from dff.record import (
+    FORMAT,
+    append,
+    read_entries,
+    record_files,
+    record_name,
+    refuse_foreign,
+)
 
 __all__ = ["Manifest"]
 
-FORMAT = 1
-STEM = ".dff-manifest"
-_HEAD = f'{{"format": {FORMAT}, "identity": "'.encode()  # how a record begins
 STALE = 3600  # seconds after which a temporary file belongs to no living process
 
 
@@ -52,7 +56,7 @@ class Manifest:
 
     def __init__(self, folder: str | Path, *, writer: int = 0) -> None:
         self.folder = Path(folder)
-        self.file = self.folder / f"{STEM}{f'.{writer}' if writer else ''}.jsonl"
+        self.file = self.folder / record_name(writer)
         self.identity = ""
         self._digests: dict[str, list[str]] = {}
         self.load()
@@ -60,8 +64,8 @@ class Manifest:
     def load(self) -> None:
         """Read the records again, those of other writers included."""
         self._digests = {}
-        for file in self._files():
-            for entry in _entries(file):
+        for file in record_files(self.folder):
+            for entry in read_entries(file):
                 if isinstance(entry.get("identity"), str):
                     self.identity = self.identity or entry["identity"]
                 name, digest = entry.get("name"), entry.get("digest")
@@ -99,7 +103,7 @@ class Manifest:
         Raises:
             OutputError: something else lies there, or one of them is an input.
         """
-        self._refuse_foreign()
+        refuse_foreign(self.file)
         read = {os.path.realpath(path): str(path) for path in inputs}
         for name in names:
             path = self.folder / name
@@ -179,32 +183,16 @@ class Manifest:
 
     def compact(self) -> None:
         """Write one record of what is there now in place of all writers' records."""
-        self._refuse_foreign()
+        refuse_foreign(self.file)
         entries: list[dict[str, Any]] = [self._head()]
         entries += [{"name": name, "digest": d[-1]} for name, d in sorted(self._digests.items())]
-        others = [file for file in self._files() if file != self.file]
+        others = [file for file in record_files(self.folder) if file != self.file]
         text = "".join(json.dumps(entry) + "\n" for entry in entries)
         with aside(self.file, owner=self.identity) as temporary:
             fill(temporary, text)
             put(temporary, self.file, replace=True)
         for file in others:
             file.unlink(missing_ok=True)
-
-    def _files(self) -> list[Path]:
-        """The first writer's record, then those of others."""
-        try:
-            files = [path for path in self.folder.glob(f"{STEM}*.jsonl") if _is_record(path)]
-        except (OSError, ValueError):  # no folder can have this name, as making it will say
-            return []
-        return sorted(files, key=lambda path: (len(path.name), path.name))
-
-    def _refuse_foreign(self) -> None:
-        """Refuse a file of the user's that has the name of this record."""
-        if is_regular(self.file) and not _is_record(self.file):
-            raise OutputError(
-                f"{str(self.file)!r} is no record that this program wrote: move it away, or choose "
-                "another --out"
-            )
 
     def _head(self) -> dict[str, Any]:
         self.identity = self.identity or secrets.token_hex(8)
@@ -247,22 +235,7 @@ class Manifest:
         return path
 
     def _append(self, entries: list[dict[str, Any]]) -> None:
-        """Add lines to this writer's record, on the disk before this returns."""
-        self._refuse_foreign()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            with open(os.open(self.file, flags, 0o666), "r+b") as file:
-                size = file.seek(0, os.SEEK_END)
-                lines = entries if size else [self._head(), *entries]
-                text = "".join(json.dumps(entry) + "\n" for entry in lines).encode()
-                if size:
-                    file.seek(size - 1)
-                    text = (b"" if file.read(1) == b"\n" else b"\n") + text  # a torn last line
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise explained(self.file, error) from None
+        append(self.file, entries, head=self._head)
 
     def _digest(self, name: str) -> str | None:
         path = self.folder / name
@@ -275,32 +248,6 @@ class Manifest:
         """Return whether a link takes a name of the folder to somewhere else."""
         parent = Path(os.path.realpath((self.folder / name).parent))
         return _inside(name) and not parent.is_relative_to(os.path.realpath(self.folder))
-
-
-def _is_record(file: Path) -> bool:
-    """Return whether a regular file begins as a record does; one that is empty or torn may."""
-    if not is_regular(file):
-        return False
-    try:
-        with file.open("rb") as opened:
-            return _HEAD.startswith(opened.read(len(_HEAD)))
-    except OSError:
-        return False
-
-
-def _entries(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a record that are whole."""
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict):
-            yield entry
 
 
 def _inside(name: str) -> bool:

@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+import dff
 from dff.colocalization import open_dataset
 from dff.colocalization.sources.listed import FileDataset
 from dff.colocalization.sources.reader import Reader, read_sample
+from dff.colocalization.stages.network import Network
 from dff.errors import RunError, UsageError
 from dff.images import Preprocessing
 from tests.colocalized import colocalize, photos, small_chunks, toy
+from tests.toys import ConvNet, TokenNet, seeded
 
 PREP = Preprocessing(size=32, fixed=True)
 
@@ -263,6 +266,41 @@ def test_orientation_and_reduced_decoding(tmp_path):
     upright = image.transpose(Image.Transpose.ROTATE_270)
     exact = np.asarray(upright.resize((32, 32), Image.Resampling.BILINEAR), np.float32)
     assert np.abs(sample.pixels - exact).mean() < 3
+
+
+@pytest.mark.parametrize("side", [32, 75])
+def test_a_dataset_hands_the_network_what_an_explainer_hands_the_model(side, tmp_path):
+    """Bit for bit, alone or in a batch, where no draft decoding comes between."""
+    prep = Preprocessing(size=side, fixed=True, interpolation="bicubic")
+    ready = dff.Explainer(seeded(ConvNet), layer="layer4", preprocessing=prep)
+    rng = np.random.default_rng(0)
+    names = [f"{i}.png" for i in range(5)]
+    for name, shape in zip(
+        names, [(40, 56), (90, 31), (75, 75), (32, 32), (200, 300)], strict=True
+    ):
+        Image.fromarray(rng.integers(0, 255, (*shape, 3), np.uint8)).save(tmp_path / name)
+    dataset = FileDataset("list", str(tmp_path), names, [None] * len(names))
+    network, inputs = Network(ready), []
+    for model in {ready.model, network.model}:
+        model.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone()))
+    samples = [read_sample(dataset, i, network.preprocessing) for i in range(len(names))]
+    network(np.stack([sample.pixels for sample in samples]))
+    (batch,) = inputs
+    for i, name in enumerate(names):
+        inputs.clear()
+        ready(tmp_path / name, concepts=2)
+        assert torch.equal(inputs[0], batch[i : i + 1])
+
+
+@pytest.mark.parametrize("kind", [ConvNet, TokenNet])
+def test_a_dataset_scores_concepts_as_an_explainer_does(kind):
+    prep = Preprocessing(size=32, fixed=True)
+    ready = dff.Explainer(seeded(kind), preprocessing=prep)
+    black = np.zeros((32, 32, 3), np.uint8)  # class tokens come from it, where there are any
+    bank = ready(np.random.default_rng(0).random((32, 32, 3)), concepts=3).bank
+    ours, empty = Network(ready).concept_logits(bank)
+    torch.testing.assert_close(ours, ready(black, bank=bank).concept_logits)
+    assert empty.shape == ours[0].shape
 
 
 def test_readers_keep_the_order(tmp_path):

@@ -124,10 +124,10 @@ def test_find_replaces_nothing_but_its_own_sheets(kind, made, tmp_path):
     }[kind]()
     before = identity(out)
     with pytest.raises(OutputError, match=r"sheet\.png"):
-        find(run, 1, out)
+        find(run, 0, out)
     assert identity(out) == before
-    find(run, 1, tmp_path / "new.png")
-    find(run, 2, tmp_path / "new.png")  # its own
+    find(run, 0, tmp_path / "new.png")
+    find(run, 1, tmp_path / "new.png")  # its own
 
 
 def test_starting_over_that_is_killed_can_be_started_over(made, tmp_path, monkeypatch):
@@ -209,8 +209,8 @@ def test_readers_of_a_damaged_run_say_so(how, made, tmp_path):
         ("maps/00000.safetensors", lambda run: run.maps(0)),
         ("bank.safetensors", lambda run: run.bank),
         ("instances.parquet", lambda run: run.table("instances")),
-        ("coco.json", lambda run: find(run, 1, tmp_path / "x.png")),
-        ("concepts.parquet", lambda run: rename(run, 1, "new")),
+        ("coco.json", lambda run: find(run, 0, tmp_path / "x.png")),
+        ("concepts.parquet", lambda run: rename(run, 0, "new")),
     ):
         with pytest.raises(RunError, match="is damaged or gone: start the run's"):
             read(damaged(name))
@@ -349,8 +349,8 @@ def test_naming_keeps_outlines_of_a_videos_frames(tmp_path):
     writer.release()
     run = colocalize(tmp_path / "v.avi", tmp_path / "run", model=toy(), **OPTIONS)
     before = {p: p.read_bytes() for p in run.path.glob("concepts.png")}
-    rename(run, 1, run.bank.names[0] + "x")
-    rename(Run(run.path), 1, run.bank.names[0])
+    rename(run, 0, run.bank.names[0] + "x")
+    rename(Run(run.path), 0, run.bank.names[0])
     assert {p: p.read_bytes() for p in run.path.glob("concepts.png")} == before
 
 

@@ -42,7 +42,7 @@ def test_a_run_agrees_wholly_with_itself(run):
     result = evaluate(run, run.path / "coco.json")
     assert result.images == 14
     for one in result.classes:
-        assert one.name == run.bank.names[one.concept - 1]
+        assert one.name == run.bank.names[one.concept]
         assert (one.corloc, one.box_iou, one.mask_iou, one.pooled_iou) == (1, 1, 1, 1)
     assert result.corloc == result.mask_iou == result.pooled_iou == 1
 
@@ -69,7 +69,8 @@ def test_boxes_elsewhere_are_not_found_and_masks_count_half(run, tmp_path):
     (tmp_path / "there.json").write_text(json.dumps(known))
     result = evaluate(run, tmp_path / "there.json")
     assert result.classes[0].corloc == 1
-    assert result.classes[0].concept == one["category_id"]
+    assert result.classes[0].concept == one["category_id"] - 1
+    assert result.as_dict()["classes"][0]["concept"] == one["category_id"]
     assert result.classes[0].mask_iou == pytest.approx(one["area"] / (w * h), rel=1e-9)
 
 
@@ -93,7 +94,7 @@ def test_voc_counts_pixels_from_one(run, tmp_path):
             f"</size>{objects}</annotation>"
         )
     result = evaluate(run, tmp_path / "VOC")
-    assert result.classes[0].concept == 1
+    assert result.classes[0].concept == 0
     assert result.classes[0].corloc == result.classes[0].box_iou == 1
 
 
@@ -115,7 +116,7 @@ def test_annotations_that_are_none(run, tmp_path):
 
 
 def test_find_writes_the_best_images(run, tmp_path):
-    found = find(run, 2, tmp_path / "sheet.png", top=12)
+    found = find(run, 1, tmp_path / "sheet.png", top=12)
     strengths = [row["strength"] for row in found]
     assert len(found) > 2
     table = run.table("instances").to_pylist()
@@ -123,12 +124,12 @@ def test_find_writes_the_best_images(run, tmp_path):
     assert max(strengths) == max(mine)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > (2 if len(found) > 10 else 1) * 144
-    with pytest.raises(UsageError, match=r"there is no concept 'tail'; give 1 to 3"):
+    with pytest.raises(UsageError, match=r"there is no concept named 'tail', but Concept 1, "):
         find(run, "tail", tmp_path / "sheet.png")
 
 
 def test_a_name_appears_everywhere(run):
-    named = rename(run, 2, " striped  fur ")
+    named = rename(run, 1, " striped  fur ")
     assert ConceptBank.load(run.path / "bank.safetensors").names[1] == "striped fur"
     coco = json.loads((run.path / "coco.json").read_text())
     assert coco["categories"][1] == {"id": 2, "name": "striped fur", "supercategory": "concept"}
@@ -138,7 +139,28 @@ def test_a_name_appears_everywhere(run):
     assert named.summary()["concepts"][1]["name"] == "striped fur"
     for wrong in ("", "7", "concept 1"):
         with pytest.raises(UsageError, match="a name is not empty"):
-            rename(named, 2, wrong)
+            rename(named, 1, wrong)
+
+
+def test_concepts_count_from_0_in_python_and_from_1_on_screen(run, tmp_path, capsys):
+    assert [run.concept(k) for k in range(3)] == [0, 1, 2]
+    assert run.concept(np.int64(2)) == 2
+    assert run.concept(run.bank.names[0]) == 0
+    for wrong in (3, -1):
+        with pytest.raises(UsageError, match=f"no concept {wrong}: .* from 0 to 2"):
+            run.concept(wrong)
+    with pytest.raises(UsageError, match="no concept named '1'"):
+        run.concept("1")  # a text is a name
+    for index in range(3):
+        in_python = find(run, index, tmp_path / "sheet.png", top=4)
+        words = ("find", run.path, "--concept", index + 1, "--top", 4)
+        status, text, _ = command(capsys, *words, "--json", "--out", tmp_path / "same.png")
+        assert (status, json.loads(text)["images"]) == (0, in_python)
+        assert (tmp_path / "same.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()
+    for wrong in (0, 4):
+        status, _, errors = command(capsys, "find", run.path, "--concept", wrong)
+        assert status == 2
+        assert f"there is no concept {wrong}: they count from 1 to 3" in errors
 
 
 def test_cooccurrence_counts_images(run):

@@ -106,7 +106,7 @@ def sound(message: str) -> bool:
 @pytest.mark.slow
 def test_pixels_or_a_one_line_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     outcomes, messages = [], []
-    preprocessing = Preprocessing(size=16)
+    preprocessing = Preprocessing(size=16, fixed=True)
     (tmp_path / "photos").mkdir()
     for number, data in enumerate(corpus(2000)):
         (tmp_path / "photos" / f"{number:04}.jpg").write_bytes(data)  # often the wrong ending

@@ -344,3 +344,42 @@ def test_a_photo_of_an_odd_name() -> None:
     picture = read_image(path)
     assert picture.name == "dog_cat"
     assert picture.pixels.shape == (177, 284, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("least", "divisor"), [(1, 8), (40, 8), (41, 4), (80, 4), (300, 1)])
+def test_jpeg_is_read_no_larger_than_needed(least: int, divisor: int, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    levels = np.linspace(0, 255, 320 * 480).reshape(320, 480).astype(np.uint8)
+    data = encode(Image.fromarray(levels).convert("RGB"), "JPEG", exif=exif)
+    whole, reduced = read_image(data), read_image(data, least=least)
+    assert whole.full_size == reduced.full_size == (whole.height, whole.width)
+    assert (reduced.height, reduced.width) == (whole.height // divisor, whole.width // divisor)
+    with pytest.raises(ImageError, match="over the limit"):
+        read_image(data, least=least, max_pixels=320 * 480 - 1)
+
+
+def test_what_has_no_smaller_version_comes_whole(pixels: np.ndarray) -> None:
+    data = encode(Image.fromarray(pixels), "PNG")
+    for source in (data, pixels, Image.fromarray(pixels)):
+        picture = read_image(source, least=4)
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert picture.full_size == pixels.shape[:2]
+
+
+def test_opened_files_are_read(pixels: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode(Image.fromarray(pixels), "PNG"))
+    with path.open("rb") as file:
+        picture = read_image(file)
+    assert picture.name == "cat"
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    path.write_bytes(b"none")
+    with (
+        path.open("rb") as file,
+        pytest.raises(ImageError, match=f"cannot read {path}: it is text"),
+    ):
+        read_image(file)
+    with path.open() as text, pytest.raises(UsageError, match="opened to read bytes"):
+        read_image(text)  # type: ignore[arg-type]

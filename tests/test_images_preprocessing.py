@@ -78,7 +78,7 @@ def test_values_match_torchvision(shape: tuple[int, int], interpolation: str) ->
     )
     reference = functional.normalize(functional.to_tensor(resized), IMAGENET_MEAN, IMAGENET_STD)
     assert tensor.dtype == torch.float32
-    assert tensor.is_contiguous()
+    assert tensor[None].is_contiguous(memory_format=torch.channels_last)
     assert tuple(tensor.shape) == (3, *preprocessing.input_size(*shape))
     levels = (tensor - reference).abs() * torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
     assert levels.max() < 2.1
@@ -129,6 +129,17 @@ def test_the_tensor_shares_nothing_with_the_picture() -> None:
     before = picture.pixels.copy()
     Preprocessing(size=32, mean=0, std=1).to_tensor(picture).fill_(9)
     np.testing.assert_array_equal(picture.pixels, before)
+
+
+def test_a_batch_is_normalised_as_each_of_it() -> None:
+    levels = np.stack([photo(31, 47).pixels, photo(31, 47).pixels[::-1]])
+    preprocessing = Preprocessing(size=31)
+    batch = preprocessing.normalise(torch.from_numpy(levels))
+    assert batch.dtype == torch.float32
+    expected = (levels / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    np.testing.assert_allclose(batch.numpy(), expected, atol=1e-6)
+    for i, item in enumerate(levels):
+        assert torch.equal(batch[i], preprocessing.normalise(torch.tensor(item[None]))[0])
 
 
 def test_there_and_back() -> None:

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
-_Given = tuple[tuple[int, int], int]
+_InputSize = tuple[tuple[int, int], int]
 LayoutLike = Layout | Rearrangement | Callable[[Any], Tensor] | None
 
 
@@ -124,7 +124,7 @@ def intercept(
         LayerError: no such layer, it did not run, ran more than once, or has no grid.
     """
     layers = [layer] if isinstance(layer, (nn.Module, str)) else list(layer)
-    resolved = dict(resolve_layer(model, one) for one in layers)
+    resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
     size, batch = _input_size(inputs)
     runs = dict.fromkeys(resolved, 0)
 
@@ -150,13 +150,13 @@ def _answer(
     name: str,
     output: Any,
     fn: Callable[[Tensor], Answer],
-    given: _Given,
+    input_size: _InputSize,
     grad: bool,
     layout: LayoutLike,
 ) -> Any:
     """Hand one output to `fn` as maps, and return what the model shall go on with."""
     tensor = main_tensor(output)
-    reading = _reading(name, output, tensor, given, layout)
+    reading = _reading(name, output, tensor, input_size, layout)
     if grad:
         torch.set_grad_enabled(True)
         tensor = tensor if tensor.requires_grad else _leaf(tensor)
@@ -188,14 +188,14 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 
 def _reading(
-    name: str, output: Any, tensor: Tensor, given: _Given, layout: LayoutLike
+    name: str, output: Any, tensor: Tensor, input_size: _InputSize, layout: LayoutLike
 ) -> Layout | Rearrangement:
     """Return the layout to read an output with: the one given, traced, or recognised."""
     if isinstance(layout, (Layout, Rearrangement)):
         return layout
     if layout is not None:
         return Rearrangement.traced(layout, output)
-    size, batch = given
+    size, batch = input_size
     # Windows of images, laid out as items of the batch, are no grid of them.
     reading = detect_layout(tuple(tensor.shape), size) if len(tensor) in (batch, 1) else None
     if reading is None:
@@ -249,7 +249,7 @@ def _run(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
-def _input_size(inputs: Inputs) -> _Given:
+def _input_size(inputs: Inputs) -> _InputSize:
     """Return (height, width) of the first tensor of the inputs, and how many images it holds."""
     if isinstance(inputs, Tensor):
         first: Tensor | None = inputs

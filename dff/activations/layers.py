@@ -83,14 +83,16 @@ class Survey:
         Raises:
             LayerError: no layer has a grid.
         """
-        able = [one for one in self.layers if one.layout is not None and one.runs == 1]
+        able = [layer for layer in self.layers if layer.layout is not None and layer.runs == 1]
         fit = [
-            one for one in able if one.channels != self.outputs and one.alone and not one.passive
+            layer
+            for layer in able
+            if layer.channels != self.outputs and layer.alone and not layer.passive
         ]
         for candidates in (
-            [one for one in fit if one.reaches and one.passes_all],
-            [one for one in able if one.reaches and one.passes_all and one.alone],
-            [one for one in fit if one.reaches],
+            [layer for layer in fit if layer.reaches and layer.passes_all],
+            [layer for layer in able if layer.reaches and layer.passes_all and layer.alone],
+            [layer for layer in fit if layer.reaches],
             fit,
             able,
         ):
@@ -103,9 +105,9 @@ class Survey:
 
     def __getitem__(self, name: str) -> LayerInfo:
         """Return a layer by its dotted name."""
-        for one in self.layers:
-            if one.name == name:
-                return one
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
         raise LayerError(f"layer {name!r} did not run in the forward pass; choose one that does")
 
     def anchor_stride(self, name: str) -> int | None:
@@ -143,25 +145,25 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
     the scores from an output that holds no logits (:func:`dff.activations.layouts.read_scores`).
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
-    found: dict[str, LayerInfo] = {}
+    layers: dict[str, LayerInfo] = {}
     tensors: dict[str, Tensor] = {}
     nodes: dict[str, tuple[Any, int]] = {}
 
     def visit(name: str, module: nn.Module, output: Any) -> None:
-        if name in found:
-            found[name] = replace(found[name], runs=found[name].runs + 1)
+        if name in layers:
+            layers[name] = replace(layers[name], runs=layers[name].runs + 1)
             return
         held = tensors_of(output)
         if not held:
             return
         tensor, shape = held[0], tuple(held[0].shape)
-        alone = not any(other.requires_grad and other is not tensor for other in held)
+        alone = not any(other.requires_grad for other in held if other is not tensor)
         # Windows or pixels of patches, laid out as items of the batch, are no grid of the image.
         layout = detect_layout(shape, size) if shape[0] == len(inputs) else None
-        kind = type(module).__name__
-        passive = any(part in kind for part in SKIPPED) and next(module.parameters(), None) is None
-        found[name] = LayerInfo(name, kind, shape, layout, alone=alone, passive=passive)
-        if found[name].layout is not None and tensor.grad_fn is not None:
+        class_name, weight = type(module).__name__, next(module.parameters(), None)
+        passive = weight is None and any(part in class_name for part in SKIPPED)
+        layers[name] = LayerInfo(name, class_name, shape, layout, alone=alone, passive=passive)
+        if layers[name].layout is not None and tensor.grad_fn is not None:
             tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
 
     leaf = inputs.detach().clone().requires_grad_()
@@ -171,20 +173,20 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
         result = read_scores(output, score)
     if result.grad_fn is not None:
         cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
-        reaching = _reaching(result, leaf, nodes, found)
+        reaching = _reaching(result, leaf, nodes, layers)
         if not reaching:  # a head whose weights are still zero: look from what enters it
-            reaching = _reaching(result, leaf, nodes, found, beneath_head=True)
-        for (name, (node, _)), one in zip(nodes.items(), map(found.get, nodes), strict=True):
-            assert one is not None
-            found[name] = replace(one, passes_all=node in cuts, reaches=name in reaching)
-    return Survey(tuple(found.values()), int(result.shape[-1]), leaf, tensors)
+            reaching = _reaching(result, leaf, nodes, layers, beneath_head=True)
+        for (name, (node, _)), info in zip(nodes.items(), map(layers.get, nodes), strict=True):
+            assert info is not None
+            layers[name] = replace(info, passes_all=node in cuts, reaches=name in reaching)
+    return Survey(tuple(layers.values()), int(result.shape[-1]), leaf, tensors)
 
 
 def _reaching(
     result: Tensor,
     leaf: Tensor,
     nodes: dict[str, tuple[Any, int]],
-    found: dict[str, LayerInfo],
+    layers: dict[str, LayerInfo],
     *,
     beneath_head: bool = False,
 ) -> set[str]:
@@ -196,17 +198,17 @@ def _reaching(
     reaching: set[str] = set()
 
     def watch(name: str, index: int) -> Callable[[tuple[Tensor | None, ...]], None]:
-        layout = found[name].layout
+        layout = layers[name].layout
         assert layout is not None
 
-        def look(gradients: tuple[Tensor | None, ...]) -> None:
+        def record(gradients: tuple[Tensor | None, ...]) -> None:
             gradient = gradients[index]
             if gradient is not None and layout.to_maps(gradient).abs().sum() > 0:
                 reaching.add(name)
 
-        return look
+        return record
 
-    handles = [node.register_prehook(watch(name, at)) for name, (node, at) in nodes.items()]
+    handles = [node.register_prehook(watch(name, i)) for name, (node, i) in nodes.items()]
     if beneath_head:
         handles += [child.register_prehook(_noise) for child in _children(result.grad_fn)]
     with torch.enable_grad():  # one number: torch imports sympy to check gradients handed to it

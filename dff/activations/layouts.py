@@ -24,6 +24,8 @@ __all__ = [
     "Score",
     "detect_layout",
     "main_tensor",
+    "over_grid",
+    "read_logits",
     "read_scores",
     "replace_main_tensor",
     "tensors_of",
@@ -170,17 +172,17 @@ def main_tensor(output: Any) -> Tensor:
     Raises:
         LayerError: there is none.
     """
-    found = tensors_of(output)
-    if not found:
+    tensors = tensors_of(output)
+    if not tensors:
         raise LayerError(f"the output is a {type(output).__name__} without a floating-point tensor")
-    return found[0]
+    return tensors[0]
 
 
 def tensors_of(output: Any) -> list[Tensor]:
     """Return all floating-point tensors of at least two axes in a (nested) output, in order."""
-    found: list[Tensor] = []
-    _walk(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
+    tensors: list[Tensor] = []
+    _walk(output, lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return tensors
 
 
 def read_scores(output: Any, score: Score | None = None) -> Tensor:
@@ -199,12 +201,42 @@ def read_scores(output: Any, score: Score | None = None) -> Tensor:
             came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise LayerError(f"score must return a tensor (images, classes), got {came}")
         return scores
-    is_mapping = isinstance(output, Mapping)
-    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
-    scores = named if isinstance(named, Tensor) else main_tensor(output)
+    scores = _logits_of(output)
     if scores.dim() == 3:
         return scores.mean(1)
     return scores.flatten(2).mean(2) if scores.dim() > 3 else scores
+
+
+def read_logits(output: Any, count: int, score: Score | None = None) -> Tensor | None:
+    """Return the scores (count, classes) of images, None where the output has none of its own.
+
+    Unlike :func:`read_scores`, no mean over positions stands in for a classifier's logits.
+
+    Raises:
+        LayerError: `score` returns something else than (images, classes).
+    """
+    if score is not None:
+        return read_scores(output, score)
+    try:
+        logits = _logits_of(output)
+    except LayerError:
+        return None
+    return logits if logits.dim() == 2 and len(logits) == count else None
+
+
+def _logits_of(output: Any) -> Tensor:
+    """Return what an output calls its logits, else its main tensor."""
+    is_mapping = isinstance(output, Mapping)
+    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
+    return named if isinstance(named, Tensor) else main_tensor(output)
+
+
+def over_grid(vectors: Tensor, maps: Tensor) -> Tensor:
+    """Lay each of (m, channels) vectors over the whole grid of maps (n, channels, rows, cols).
+
+    Returns (m, channels, rows, cols), in the precision and on the device of the maps.
+    """
+    return vectors.to(maps)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
 
 
 def replace_main_tensor(output: Any, new: Tensor) -> Any:
@@ -228,9 +260,9 @@ def _walk(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
         suitable = output.is_floating_point() and output.dim() >= 2
         return visit(output) if suitable else output
     if isinstance(output, Mapping):
-        kind: Any = type(output)
+        cls: Any = type(output)
         changed = {key: _walk(value, visit) for key, value in output.items()}
-        return kind(**changed) if dataclasses.is_dataclass(output) else kind(changed)
+        return cls(**changed) if dataclasses.is_dataclass(output) else cls(changed)
     if isinstance(output, (tuple, list)):
         items = [_walk(item, visit) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)

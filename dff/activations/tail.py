@@ -66,7 +66,9 @@ class Tail:
             ModelError: the model failed on them.
         """
         batch = max(1, min(self.batch, BUDGET // maps[0].numel()))
-        parts = [self._scores(maps[at : at + batch], item) for at in range(0, len(maps), batch)]
+        parts = [
+            self._scores(maps[start : start + batch], item) for start in range(0, len(maps), batch)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _scores(self, maps: Tensor, item: int) -> Tensor:

@@ -98,14 +98,17 @@ def analyze(
 
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
-    wanted, asked = check_formats(formats), check_evidence(evidence)
+    chosen_formats, asked = check_formats(formats), check_evidence(evidence)
     pictures = [
         read_image(image, allow_private=allow_private) for image in progress(images, "reading")
     ]
     kept = ConceptBank.load(bank) if bank else None
     groups = _groups(pictures, out, separate)
     reserve(
-        {folder: _planned(group, wanted, bool(asked), check) for folder, group in groups.items()},
+        {
+            folder: _planned(group, chosen_formats, bool(asked), check)
+            for folder, group in groups.items()
+        },
         [*images, bank, *chosen.files()],
     )
     with working(f"loading {chosen.model}"):
@@ -114,7 +117,7 @@ def analyze(
     for folder, group in progress(list(groups.items()), "analysing"):
         with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
             result = explainer(group, concepts=count, bank=kept)
-            paths = result.save(folder, top_k=top_k, target=target, formats=wanted)
+            paths = result.save(folder, top_k=top_k, target=target, formats=chosen_formats)
         report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
         paths += _trust(result, report["images"], folder, asked, check, target, versus)

@@ -39,8 +39,8 @@ for command in (analyze, sweep, colocalize, evaluate, find, name, layers, models
     app.command()(command)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(show: bool) -> None:
+    if show:
         from importlib.metadata import version
 
         typer.echo(f"dff {version('deep-feature-factorization')}")
@@ -93,7 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _help(error: Any) -> str:
     """Say where the options of the command are explained that was used wrongly."""
     command = getattr(getattr(error, "ctx", None), "info_name", None)
-    known = command in (getattr(one.callback, "__name__", "") for one in app.registered_commands)
+    known = command in (
+        getattr(entry.callback, "__name__", "") for entry in app.registered_commands
+    )
     return f"see dff {command} --help" if known else "see dff --help"
 
 

@@ -60,7 +60,7 @@ settings = Settings()
 
 def clean(text: object) -> str:
     """Return text fit for a terminal: one line, with what would steer it written as escapes."""
-    return _SUSPECT.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    return _SUSPECT.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def prepare() -> None:
@@ -164,7 +164,7 @@ def swatch(color: str, name: object) -> Text:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def working(task: str) -> Iterator[None]:
     """Show a spinner while something takes its time, on a terminal only."""
     if not _watched():
         yield
@@ -172,11 +172,11 @@ def working(what: str) -> Iterator[None]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(clean(what))):
+    with Console(stderr=True).status(Text(clean(task))):
         yield
 
 
-def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+def progress(items: Sequence[Item], task: str) -> Iterator[Item]:
     """Yield items with a progress bar, on a terminal and for more than a few items only."""
     if not _watched() or len(items) < 8:
         yield from items
@@ -186,7 +186,7 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    yield from track(items, escape(clean(what)), console=console, transient=True)
+    yield from track(items, escape(clean(task)), console=console, transient=True)
 
 
 def _watched() -> bool:

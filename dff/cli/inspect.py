@@ -34,21 +34,21 @@ def layers(
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
-        found = survey(loaded.module, probe_input((side, side), loaded.module))
-    default = found.default().name
+        surveyed = survey(loaded.module, probe_input((side, side), loaded.module))
+    default = surveyed.default().name
     rows = [
         {
-            "layer": one.name,
-            "type": one.kind,
-            "channels": one.channels,
-            "rows": one.layout.rows if one.layout else None,
-            "cols": one.layout.cols if one.layout else None,
-            "layout": one.layout.kind if one.layout else None,
-            "default": one.name == default,
-            "reaches_output": one.reaches,
+            "layer": layer.name,
+            "type": layer.kind,
+            "channels": layer.channels,
+            "rows": layer.layout.rows if layer.layout else None,
+            "cols": layer.layout.cols if layer.layout else None,
+            "layout": layer.layout.kind if layer.layout else None,
+            "default": layer.name == default,
+            "reaches_output": layer.reaches,
         }
-        for one in found.layers
-        if every or (one.layout is not None and one.runs == 1 and one.reaches)
+        for layer in surveyed.layers
+        if every or (layer.layout is not None and layer.runs == 1 and layer.reaches)
     ]
     if json:
         print_json(rows)

@@ -155,16 +155,16 @@ def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Ca
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(**given: Any) -> None:
-            chosen = ModelOptions(**{field.name: given.pop(field.name) for field in taken})
-            command(chosen=chosen, **given)
+        def run(**arguments: Any) -> None:
+            chosen = ModelOptions(**{field.name: arguments.pop(field.name) for field in taken})
+            command(chosen=chosen, **arguments)
 
         signature = inspect.signature(command, eval_str=True)
         parameters: list[inspect.Parameter] = []
         for name, parameter in signature.parameters.items():
             parameters += options if name == "chosen" else [parameter]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate

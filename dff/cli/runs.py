@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, say, settings, working
+from dff.errors import UsageError
+
+if TYPE_CHECKING:
+    from dff.colocalization import Run
 
 __all__ = ["evaluate", "find", "name"]
 
@@ -37,9 +41,9 @@ def evaluate(
     print_table(
         ["class", ">images", "concept", ">CorLoc", ">mask IoU", ">pooled IoU"],
         [
-            (one.name, one.images, one.concept_name, shown(one.corloc), shown(one.mask_iou),
-             shown(one.pooled_iou))
-            for one in result.classes
+            (entry.name, entry.images, entry.concept_name, shown(entry.corloc),
+             shown(entry.mask_iou), shown(entry.pooled_iou))
+            for entry in result.classes
         ],
         title=f"{result.images} annotated images",
     )  # fmt: skip
@@ -51,7 +55,9 @@ def evaluate(
 
 def find(
     run: RunPath,
-    concept: Annotated[str, typer.Option("--concept", "-c", help="Its number or its name.")],
+    concept: Annotated[
+        str, typer.Option("--concept", "-c", help="Its number, from 1, or its name.")
+    ],
     top: Annotated[int, typer.Option(min=1, help="How many images.")] = 20,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="PNG. Default: RUN/find-CONCEPT.png.")
@@ -65,19 +71,22 @@ def find(
     from dff.colocalization.explore import find as show
 
     opened = Run(run)
-    path = out or opened.path / f"find-{opened.concept(concept) + 1}.png"
-    found = show(opened, concept, path, top=top)
+    index = _index(opened, concept)
+    path = out or opened.path / f"find-{index + 1}.png"
+    images = show(opened, index, path, top=top)
     if json:
-        print_json({"sheet": str(path), "images": found})
+        print_json({"sheet": str(path), "images": images})
         return
-    for row in found:
+    for row in images:
         say(f"{row['strength']:.2f}  {row['path']}")
     say(str(path))
 
 
 def name(
     run: RunPath,
-    concept: Annotated[str, typer.Argument(help="Its number or its name.", show_default=False)],
+    concept: Annotated[
+        str, typer.Argument(help="Its number, from 1, or its name.", show_default=False)
+    ],
     text: Annotated[str, typer.Argument(help="The new name.", show_default=False)],
     quiet: opt.Quiet = False,
 ) -> None:
@@ -87,6 +96,17 @@ def name(
     from dff.colocalization.explore import rename
 
     opened = Run(run)
-    before = opened.bank.names[opened.concept(concept)]
-    rename(opened, concept, text)
+    index = _index(opened, concept)
+    before = opened.bank.names[index]
+    rename(opened, index, text)
     say(f"{before} is now {text}")
+
+
+def _index(run: Run, text: str) -> int:
+    """Return the index of a concept by its number on screen, from 1, or by its name."""
+    count = len(run.bank)
+    if not text.strip().isdecimal():
+        return run.concept(text)
+    if not 1 <= int(text) <= count:
+        raise UsageError(f"there is no concept {text.strip()}: they count from 1 to {count}")
+    return int(text) - 1

@@ -50,22 +50,22 @@ def sweep(
     with working(f"loading {chosen.model}"):
         explainer = chosen.explainer()
     with working("sweeping"):
-        found = explainer.sweep(pictures, concepts=counts)
-        paths = [str(path) for path in found.save(out)]
-    report = {**found.as_dict(), "paths": paths}
+        swept = explainer.sweep(pictures, concepts=counts)
+        paths = [str(path) for path in swept.save(out)]
+    report = {**swept.as_dict(), "paths": paths}
     if json:
         print_json(report)
         return
     print_table(
         ["", ">concepts", ">explained", ">stability"],
         [
-            ("*" if k == found.selection.chosen else "", k, f"{explained:.3f}", f"{stability:.3f}")
+            ("*" if k == swept.selection.chosen else "", k, f"{explained:.3f}", f"{stability:.3f}")
             for k, explained, stability in zip(
                 report["counts"], report["explained"], report["stability"], strict=True
             )
         ],
     )
-    say(found.selection.reason)
+    say(swept.selection.reason)
     say()
     for path in paths:
         say(path)

@@ -4,7 +4,8 @@
 - :class:`RunOptions`, :class:`MaskOptions`: how it is made.
 - :class:`Run`: a run that is on disk, opened.
 
-A run's images are numbered from 0, its concepts from 1, as COCO's categories are.
+Concepts count from 0 in Python (`Run.concept(0)`, `bank.names[0]`), and from 1 on screen, on the
+command line and on disk ("Concept 1", category 1 of COCO); images count from 0 everywhere.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from dff.metrics import box_iou
 
 __all__ = ["ClassResult", "Evaluation", "evaluate"]
 
-FOUND = 0.5
+LOCALIZED = 0.5  # the IoU from which on a box counts in CorLoc
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClassResult:
     Attributes:
         name: of the class.
         images: how many annotated images show it.
-        concept: number of the matched concept, from 1.
+        concept: index of the matched concept, from 0.
         concept_name: its name.
         corloc: in [0, 1].
         box_iou: mean over those images of the IoU with the nearest box of the class.
@@ -64,26 +64,28 @@ class Evaluation:
     @property
     def corloc(self) -> float:
         """Mean over classes."""
-        return float(np.mean([one.corloc for one in self.classes]))
+        return float(np.mean([result.corloc for result in self.classes]))
 
     @property
     def mask_iou(self) -> float | None:
         """Mean over the classes that have masks."""
-        return _mean([one.mask_iou for one in self.classes])
+        return _mean([result.mask_iou for result in self.classes])
 
     @property
     def pooled_iou(self) -> float | None:
         """Mean over the classes that have masks."""
-        return _mean([one.pooled_iou for one in self.classes])
+        return _mean([result.pooled_iou for result in self.classes])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data for JSON, where concepts count from 1."""
         return {
             "images": self.images,
             "corloc": self.corloc,
             "mask_iou": self.mask_iou,
             "pooled_iou": self.pooled_iou,
-            "classes": [asdict(one) for one in self.classes],
+            "classes": [
+                {**asdict(result), "concept": result.concept + 1} for result in self.classes
+            ],
         }
 
 
@@ -105,7 +107,7 @@ def evaluate(run: Run | str | Path, annotations: str | Path) -> Evaluation:
     table = run.table("images")
     known = matched(read_annotations(annotations), table["path"].to_pylist())
     boxes = _boxes(run, len(table))
-    classes = sorted({name for one in known.values() for name in one.boxes})
+    classes = sorted({name for annotated in known.values() for name in annotated.boxes})
     overlaps = _mask_overlaps(run, known, classes)
     return Evaluation(
         len(known), tuple(_class(run, name, known, boxes, overlaps[name]) for name in classes)
@@ -143,14 +145,14 @@ class _Overlap:
 def _mask_overlaps(run: Run, known: dict[int, Known], classes: list[str]) -> dict[str, _Overlap]:
     k = len(run.bank)
     overlaps = {name: _Overlap(np.zeros(k), np.zeros(k), 0.0, []) for name in classes}
-    segmented = {name for one in known.values() for name in one.masks}
+    segmented = {name for annotated in known.values() for name in annotated.masks}
     if not segmented:
         return overlaps
     for index, masks in _found_masks(run, known):
-        one = known[index]
+        annotated = known[index]
         for name in sorted(segmented):
-            truth = one.mask(name)
-            _add(overlaps[name], masks, truth, shape=(one.height, one.width))
+            truth = annotated.mask(name)
+            _add(overlaps[name], masks, truth, shape=(annotated.height, annotated.width))
     return overlaps
 
 
@@ -178,12 +180,15 @@ def _add(
 def _found_masks(run: Run, known: dict[int, Known]) -> Any:
     """Yield (image, masks by concept from 0) of annotated images, from coco.json line by line."""
     seen = set()
-    found = annotations_of(run.folder.file("coco.json"), known)
-    for image, some in groupby(found, key=itemgetter("image_id")):
+    annotations = annotations_of(run.folder.file("coco.json"), known)
+    for image, group in groupby(annotations, key=itemgetter("image_id")):
         seen.add(image)
         yield (
             image,
-            {a["category_id"] - 1: drawn(a["segmentation"]) for a in some},
+            {
+                annotation["category_id"] - 1: drawn(annotation["segmentation"])
+                for annotation in group
+            },
         )
     for image in known.keys() - seen:
         yield image, {}
@@ -192,25 +197,25 @@ def _found_masks(run: Run, known: dict[int, Known]) -> Any:
 def _class(
     run: Run, name: str, known: dict[int, Known], boxes: np.ndarray, overlap: _Overlap
 ) -> ClassResult:
-    images = [i for i, one in known.items() if name in one.boxes]
+    images = [i for i, annotated in known.items() if name in annotated.boxes]
     ious = np.array([_nearest(boxes[i], known[i].boxes[name]) for i in images])
     best = int(overlap.pooled.argmax()) if overlap.known else int(ious.mean(0).argmax())
     return ClassResult(
         name=name,
         images=len(images),
-        concept=best + 1,
+        concept=best,
         concept_name=run.bank.names[best],
-        corloc=float((ious[:, best] >= FOUND).mean()),
+        corloc=float((ious[:, best] >= LOCALIZED).mean()),
         box_iou=float(ious[:, best].mean()),
-        mask_iou=float(np.mean([one[best] for one in overlap.each])) if overlap.each else None,
+        mask_iou=float(np.mean([ious[best] for ious in overlap.each])) if overlap.each else None,
         pooled_iou=float(overlap.pooled[best]) if overlap.known else None,
     )
 
 
-def _nearest(found: np.ndarray, known: list[tuple[float, float, float, float]]) -> np.ndarray:
+def _nearest(boxes: np.ndarray, known: list[tuple[float, float, float, float]]) -> np.ndarray:
     """Return for each concept's box (k, 4) the highest IoU (k,) with any known box."""
     return np.asarray(
-        np.max([box_iou(found, np.broadcast_to(one, found.shape)) for one in known], axis=0)
+        np.max([box_iou(boxes, np.broadcast_to(box, boxes.shape)) for box in known], axis=0)
     )
 
 

@@ -29,13 +29,13 @@ ACROSS = 10  # crops in one row of a sheet
 
 
 def find(
-    run: Run, concept: str | int, out: str | Path, *, top: int = 20
+    run: Run, concept: int | str, out: str | Path, *, top: int = 20
 ) -> list[dict[str, object]]:
     """Write a contact sheet of the images that show a concept best; return them, best first.
 
     Args:
         run: a finished run.
-        concept: its number from 1, or its name.
+        concept: its index, from 0, or its name.
         out: the PNG to write.
         top: how many images.
 
@@ -46,9 +46,9 @@ def find(
     if top < 1:
         raise UsageError(f"top is 1 or more, not {top}")
     k = run.concept(concept)
-    best = best_instances(run.folder, k + 1, top)
-    masks = masks_for(run.folder, [best], first=k + 1)
-    shown = crops(run.dataset(), best, run.bank.colors[k], k + 1, masks, top)
+    best = best_instances(run.folder, k, top)
+    masks = masks_for(run.folder, {k: best})
+    shown = crops(run.dataset(), best, run.bank.colors[k], k, masks, top)
     if not shown:
         raise RunError(
             f"no image with {run.bank.names[k]!r} can be shown: none has it, or they "
@@ -63,10 +63,14 @@ def find(
     _write_sheet(run, Path(out), png(contact_sheet(rows, tile=144)))
     paths = run.table("images")["path"]
     return [
-        {"image": one.image, "path": paths[one.image].as_py(), "strength": one.strength,
-         "box": list(one.box)}
-        for one in best[:top]
-    ]  # fmt: skip
+        {
+            "image": instance.image,
+            "path": paths[instance.image].as_py(),
+            "strength": instance.strength,
+            "box": list(instance.box),
+        }
+        for instance in best[:top]
+    ]
 
 
 def _write_sheet(run: Run, out: Path, sheet: Content) -> None:
@@ -79,8 +83,13 @@ def _write_sheet(run: Run, out: Path, sheet: Content) -> None:
         write_file(out, sheet)
 
 
-def rename(run: Run, concept: str | int, name: str) -> Run:
+def rename(run: Run, concept: int | str, name: str) -> Run:
     """Give a concept a name, which then appears everywhere; return the run as it is now.
+
+    Args:
+        run: a finished run.
+        concept: its index, from 0, or the name that it has.
+        name: on one line.
 
     Raises:
         UsageError: no such concept, or a name that is empty, a number, or taken.
@@ -88,7 +97,7 @@ def rename(run: Run, concept: str | int, name: str) -> Run:
     """
     k = run.concept(concept)
     name = " ".join(name.split())
-    others = [one.lower() for i, one in enumerate(run.bank.names) if i != k]
+    others = [other.lower() for i, other in enumerate(run.bank.names) if i != k]
     if not name or name.isdigit() or name.lower() in others:
         raise UsageError(f"a name is not empty, no number, and not another concept's: {name!r}")
     folder = run.folder

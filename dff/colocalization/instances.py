@@ -44,20 +44,20 @@ def instances(
     height, width = size
     flat = maps.reshape(count, -1)
     strength, where = flat.max(1), flat.argmax(1)
-    found = np.flatnonzero(strength >= options.least)
+    present = np.flatnonzero(strength >= options.least)
     row, col = where // cols, where % cols
     boxes = np.full((count, 4), -1, np.int32)
     coverage = np.zeros(count, np.float32)
     masks = []
-    if len(found):
-        shown = np.clip(maps[found], 0, 1)
-        runs = masks_of(shown, thresholds[found], grid, size, options, guide=guide)
-        for k, one in zip(found.tolist(), runs, strict=True):
-            box = one.box
+    if len(present):
+        shown = np.clip(maps[present], 0, 1)
+        runs = masks_of(shown, thresholds[present], grid, size, options, guide=guide)
+        for k, mask in zip(present.tolist(), runs, strict=True):
+            box = mask.box
             if box is not None:
                 boxes[k] = box
-                coverage[k] = one.area / (height * width)
-                masks.append((k, one))
+                coverage[k] = mask.area / (height * width)
+                masks.append((k, mask))
     return {
         "image_id": np.full(count, image, np.int64),
         "concept": np.arange(1, count + 1, dtype=np.int32),

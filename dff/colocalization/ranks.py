@@ -59,7 +59,7 @@ class Ranks:
         return values
 
     @contextmanager
-    def together(self, what: str) -> Iterator[None]:
+    def together(self, task: str) -> Iterator[None]:
         """Run a block on all ranks, and go on only if it went well on all.
 
         Raises:
@@ -77,7 +77,7 @@ class Ranks:
             reports = self.gather(failure)
             for rank, report in enumerate(reports):
                 if report is not None:
-                    raise RunError(f"rank {rank} failed at {what}: {report}")
+                    raise RunError(f"rank {rank} failed at {task}: {report}")
 
 
 def start() -> Ranks:
@@ -86,8 +86,8 @@ def start() -> Ranks:
     if not dist.is_available() or (size < 2 and not dist.is_initialized()):
         return Ranks()
     if not dist.is_initialized():
-        kind = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(kind, timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 

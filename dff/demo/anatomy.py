@@ -51,14 +51,14 @@ class Body:
 def _marks(coat: Coat, width: float, height: float) -> list[np.ndarray]:
     """Return the pattern of a trunk of the given half width and half height."""
     if coat.marks == "stripes":
-        at = np.linspace(-1.0, 1.35, 10)
+        along = np.linspace(-1.0, 1.35, 10)
         return [
             limb(
                 [(x * width, -1.6 * height), (x * width + 0.05, 0), (x * width - 0.03, height)],
                 [0.085, 0.075, 0.03],
                 detail=3,
             )
-            for x in at
+            for x in along
         ]
     if coat.marks == "blotches":
         spots = [

@@ -37,7 +37,7 @@ class Spot:
     haze: Colour
     rng: np.random.Generator
 
-    def at(self, right: float, up: float) -> Point:
+    def point(self, right: float, up: float) -> Point:
         """Return the point so many sizes to the right of the foot and above it."""
         return self.x + right * self.s, self.y - up * self.s
 
@@ -59,15 +59,15 @@ def _bush(spot: Spot) -> Shapes:
 def _tree(spot: Spot) -> Shapes:
     s = spot.s
     crown = bush(spot.x, spot.y - 1.3 * s, 0.8 * s)
-    stem = limb([spot.at(0, 0), spot.at(0, 1.6)], [0.3 * s, 0.18 * s], 1)
+    stem = limb([spot.point(0, 0), spot.point(0, 1.6)], [0.3 * s, 0.18 * s], 1)
     return [(stem, spot.bark), *((p, mix(spot.plant, _WHITE, tone)) for p, tone in crown)]
 
 
 def _fir(spot: Spot) -> Shapes:
     s = spot.s
-    shapes = [(limb([spot.at(0, 0), spot.at(0, 1)], [0.2 * s, 0.2 * s], 1), spot.bark)]
+    shapes = [(limb([spot.point(0, 0), spot.point(0, 1)], [0.2 * s, 0.2 * s], 1), spot.bark)]
     for i, (w, low, top) in enumerate(((0.8, 0.3, 1.3), (0.65, 0.9, 1.8), (0.45, 1.5, 2.3))):
-        tier = polygon(spot.at(-w, low), spot.at(0, top), spot.at(w, low))
+        tier = polygon(spot.point(-w, low), spot.point(0, top), spot.point(w, low))
         shapes.append((tier, mix(spot.plant, _WHITE, 0.05 * i)))
     return shapes
 
@@ -79,8 +79,8 @@ def _trunk(spot: Spot) -> Shapes:
 
 
 def _palm(spot: Spot) -> Shapes:
-    s, top = spot.s, spot.at(0.5, 2)
-    stem = limb([spot.at(0, 0), spot.at(0.1, 1), top], [0.22 * s, 0.18 * s, 0.14 * s], 3)
+    s, top = spot.s, spot.point(0.5, 2)
+    stem = limb([spot.point(0, 0), spot.point(0.1, 1), top], [0.22 * s, 0.18 * s, 0.14 * s], 3)
     frond = limb([(0, 0), (0.5, -0.15), (1, 0.2)], [0.12, 0.22, 0.02], 3)
     fan = [(place(frond, top, turn, s), spot.plant) for turn in (-0.2, 0.7, -1.2, 2.6, 3.6)]
     return [(stem, spot.bark), *fan]
@@ -88,9 +88,9 @@ def _palm(spot: Spot) -> Shapes:
 
 def _cactus(spot: Spot) -> Shapes:
     s = spot.s
-    shapes = [(limb([spot.at(0, 0), spot.at(0, 1.4)], [0.36 * s, 0.3 * s], 1), spot.plant)]
+    shapes = [(limb([spot.point(0, 0), spot.point(0, 1.4)], [0.36 * s, 0.3 * s], 1), spot.plant)]
     for side in (-1, 1):
-        elbow = [spot.at(0, 0.6), spot.at(side * 0.45, 0.6), spot.at(side * 0.45, 1)]
+        elbow = [spot.point(0, 0.6), spot.point(side * 0.45, 0.6), spot.point(side * 0.45, 1)]
         shapes.append((limb(elbow, [0.2 * s, 0.22 * s, 0.18 * s], 3), spot.plant))
     return shapes
 

@@ -162,7 +162,7 @@ def _stand(
     canvas: Canvas,
     rng: np.random.Generator,
     species: Species,
-    at: tuple[float, float],
+    position: tuple[float, float],
     scale: float,
     index: int,
 ) -> float:
@@ -178,7 +178,7 @@ def _stand(
     c, s = np.cos(turn) * scale, np.sin(turn) * scale
     frame = np.array([[facing * stretch, 0], [0, 1 / stretch]]) @ np.array([[c, s], [-s, c]])
     half = (high - low) / 2 * scale
-    centre = np.clip(np.array(at), half, 1 - half)
+    centre = np.clip(np.array(position), half, 1 - half)
     ground = float(centre[1] + half[1])
     shadow = ellipse((float(centre[0]), ground), (0.84 * float(half[0]), 0.07 * scale))
     canvas.shade(shadow)

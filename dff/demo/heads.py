@@ -16,19 +16,21 @@ from dff.demo.shapes import Point, blob, ellipse, limb, place, polygon
 __all__ = ["HEADS"]
 
 
-def _eye(at: Point, size: float, iris: Colour = (30, 22, 24)) -> list[Layer]:
+def _eye(centre: Point, size: float, iris: Colour = (30, 22, 24)) -> list[Layer]:
     return [
-        Layer("head", ellipse(at, (size, size * 1.08), 0, 12), (250, 248, 240), relief=0),
+        Layer("head", ellipse(centre, (size, size * 1.08), 0, 12), (250, 248, 240), relief=0),
         Layer(
             "head",
-            ellipse((at[0] + 0.2 * size, at[1]), (size * 0.62, size * 0.7), 0, 10),
+            ellipse((centre[0] + 0.2 * size, centre[1]), (size * 0.62, size * 0.7), 0, 10),
             iris,
             relief=0,
             line=False,
         ),
         Layer(
             "head",
-            ellipse((at[0] + 0.35 * size, at[1] - 0.3 * size), (size * 0.22, size * 0.22), 0, 6),
+            ellipse(
+                (centre[0] + 0.35 * size, centre[1] - 0.3 * size), (size * 0.22, size * 0.22), 0, 6
+            ),
             (255, 255, 255),
             relief=0,
             line=False,
@@ -37,7 +39,7 @@ def _eye(at: Point, size: float, iris: Colour = (30, 22, 24)) -> list[Layer]:
 
 
 def _ear(
-    at: Point, lean: float, length: float, width: float, coat: Coat, *, pointed: bool = True
+    root: Point, lean: float, length: float, width: float, coat: Coat, *, pointed: bool = True
 ) -> list[Layer]:
     if pointed:
         outer = blob(
@@ -51,7 +53,9 @@ def _ear(
     else:
         outer = ellipse((0, -length / 2), (width / 2, length / 2), 0, 14)
     inner = place(outer, (0, -0.1 * length), 0, 0.55)
-    return [Layer("head", place(outer, at, lean), coat.main, [place(inner, at, lean)], coat.second)]
+    return [
+        Layer("head", place(outer, root, lean), coat.main, [place(inner, root, lean)], coat.second)
+    ]
 
 
 def _horse_head(coat: Coat, pose: Pose) -> list[Layer]:

@@ -34,7 +34,7 @@ def _bull_horns() -> list[Layer]:
     far = limb(
         [(0.12, -0.16), (0.24, -0.28), (0.3, -0.4), (0.28, -0.52)], [0.13, 0.11, 0.075, 0.02]
     )
-    tip = [place(ellipse((0, 0), (0.12, 0.09)), at) for at in ((0.06, -0.52), (0.3, -0.5))]
+    tip = [place(ellipse((0, 0), (0.12, 0.09)), centre) for centre in ((0.06, -0.52), (0.3, -0.5))]
     return [
         Layer("horns", far, mix(_IVORY, DARK, 0.25), tip[1:], (70, 56, 50)),
         Layer("horns", near, _IVORY, tip[:1], (70, 56, 50)),

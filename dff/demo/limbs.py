@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dff.demo.anatomy import DARK, Body, Coat, Pose
 from dff.demo.canvas import Colour, Layer, mix
@@ -22,29 +23,32 @@ def _walk(pose: Pose, count: int) -> list[float]:
     return [swing, -swing, -swing, swing][:count]
 
 
-def _leg(
-    hip: Point,
-    swing: float,
-    length: float,
-    widths: tuple[float, float, float],
-    coat: Coat,
-    foot: Colour,
-    *,
-    far: bool,
-    toe: float,
-    bend: float,
+@dataclass(frozen=True)
+class _Leg:
+    """The make of a leg: how long, how wide at hip, knee and ankle, the foot's colour (None is the
+    coat's), how far the toe sticks out in ankles, and how far the knee bends back."""
+
+    length: float
+    widths: tuple[float, float, float]
+    foot: Colour | None
+    toe: float
+    bend: float = 0.0
+
+
+def _draw_leg(
+    leg: _Leg, hip: Point, swing: float, coat: Coat, *, far: bool, bend: float
 ) -> list[Layer]:
     shade = 0.3 if far else 0.0
-    main, sole = mix(coat.main, DARK, shade), mix(foot, DARK, shade)
-    knee = (hip[0] + 0.5 * length * math.sin(swing) + bend, hip[1] + 0.5 * length)
-    ankle = (hip[0] + 0.9 * length * math.sin(swing), hip[1] + 0.95 * length)
-    shaft = limb([hip, knee, ankle], widths, detail=4)
-    w = widths[2]
+    main, sole = mix(coat.main, DARK, shade), mix(leg.foot or coat.main, DARK, shade)
+    w = leg.widths[2]
+    knee = (hip[0] + 0.5 * leg.length * math.sin(swing) + bend, hip[1] + 0.5 * leg.length)
+    ankle = (hip[0] + 0.9 * leg.length * math.sin(swing), hip[1] + 0.95 * leg.length)
+    shaft = limb([hip, knee, ankle], leg.widths, detail=4)
     paw = blob(
         (ankle[0] - 0.55 * w, ankle[1] + 0.05),
         (ankle[0] - 0.4 * w, ankle[1] - 0.07),
         (ankle[0] + 0.5 * w, ankle[1] - 0.07),
-        (ankle[0] + (0.6 + toe) * w, ankle[1] + 0.05),
+        (ankle[0] + (0.6 + leg.toe) * w, ankle[1] + 0.05),
         detail=3,
     )
     stripes = [
@@ -62,24 +66,14 @@ def _leg(
     ]
 
 
-def _legs(
-    length: float,
-    widths: tuple[float, float, float],
-    foot: Colour | None,
-    toe: float,
-    bend: float = 0.0,
-) -> Callable[[Coat, Pose, Body], tuple[list[Layer], list[Layer]]]:
+def _legs(leg: _Leg) -> Callable[[Coat, Pose, Body], tuple[list[Layer], list[Layer]]]:
     def draw(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[Layer]]:
         """Return the layers of the far legs and of the near legs."""
         sides: tuple[list[Layer], list[Layer]] = ([], [])
         for i, (hip, swing) in enumerate(zip(body.hips, _walk(pose, len(body.hips)), strict=True)):
             far = i % 2 == (0 if i < 2 else 1)
-            back = bend if i < len(body.hips) / 2 else -bend
-            sides[0 if far else 1].extend(
-                _leg(
-                    hip, swing, length, widths, coat, foot or coat.main, far=far, toe=toe, bend=back
-                )
-            )
+            bend = leg.bend if i < len(body.hips) / 2 else -leg.bend
+            sides[0 if far else 1].extend(_draw_leg(leg, hip, swing, coat, far=far, bend=bend))
         return sides
 
     return draw
@@ -171,7 +165,7 @@ def _feathered(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[La
     sides = []
     for far in (True, False):
         lift = -0.1 - 0.38 * pose.flap - (0.25 if far else 0)
-        at = (body.wing[0] + (0.1 if far else 0), body.wing[1])
+        joint = (body.wing[0] + (0.1 if far else 0), body.wing[1])
         tone = 0.28 if far else 0.0
         layers = []
         for i, (turn, length) in enumerate(
@@ -184,14 +178,14 @@ def _feathered(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[La
             layers.append(
                 Layer(
                     "wings",
-                    place(feather, at, angle),
+                    place(feather, joint, angle),
                     colour,
-                    [place(m, at, angle) for m in end],
+                    [place(m, joint, angle) for m in end],
                     mix(coat.second, DARK, tone),
                 )
             )
         cover = limb([(0.14, 0.04), (-0.12, -0.02), (-0.42, -0.06)], [0.2, 0.28, 0.14])
-        layers.append(Layer("wings", place(cover, at, 0.85 + lift), mix(coat.main, DARK, tone)))
+        layers.append(Layer("wings", place(cover, joint, 0.85 + lift), mix(coat.main, DARK, tone)))
         sides.append(layers)
     return sides[0], sides[1]
 
@@ -217,15 +211,15 @@ def _leathery(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[Lay
     ]
     for far in (True, False):
         turn = 0.1 - 0.3 * pose.flap + (0.35 if far else 0)
-        at = (body.wing[0] + (0.12 if far else 0), body.wing[1])
+        joint = (body.wing[0] + (0.12 if far else 0), body.wing[1])
         tone = 0.28 if far else 0.0
         sides.append(
             [
                 Layer(
                     "wings",
-                    place(skin, at, turn),
+                    place(skin, joint, turn),
                     mix(coat.main, DARK, tone),
-                    [place(b, at, turn) for b in bones],
+                    [place(b, joint, turn) for b in bones],
                     mix(coat.second, DARK, tone),
                 )
             ]
@@ -234,11 +228,11 @@ def _leathery(coat: Coat, pose: Pose, body: Body) -> tuple[list[Layer], list[Lay
 
 
 LEGS = {
-    "hoofs": _legs(0.6, (0.22, 0.14, 0.12), (58, 46, 46), 0.2),
-    "paws": _legs(0.48, (0.24, 0.17, 0.15), None, 0.5),
-    "stumps": _legs(0.36, (0.24, 0.18, 0.16), (236, 222, 186), 0.5, -0.06),
-    "talons": _legs(0.42, (0.18, 0.1, 0.09), (244, 180, 40), 1.3),
-    "haunches": _legs(0.3, (0.24, 0.17, 0.14), None, 0.8, -0.03),
+    "hoofs": _legs(_Leg(0.6, (0.22, 0.14, 0.12), (58, 46, 46), 0.2)),
+    "paws": _legs(_Leg(0.48, (0.24, 0.17, 0.15), None, 0.5)),
+    "stumps": _legs(_Leg(0.36, (0.24, 0.18, 0.16), (236, 222, 186), 0.5, -0.06)),
+    "talons": _legs(_Leg(0.42, (0.18, 0.1, 0.09), (244, 180, 40), 1.3)),
+    "haunches": _legs(_Leg(0.3, (0.24, 0.17, 0.14), None, 0.8, -0.03)),
 }
 TAILS = {
     "hair": _tail(

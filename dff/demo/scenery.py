@@ -16,7 +16,7 @@ __all__ = ["PLACES", "backdrop", "undergrowth"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Landscape:
     """The palette of a landscape, and what lies about in it."""
 
     sky: tuple[Colour, Colour]
@@ -26,57 +26,57 @@ class Place:
     clutter: tuple[str, ...]
 
 
-PLACES: dict[str, Place] = {
-    "meadow": Place(
+PLACES: dict[str, Landscape] = {
+    "meadow": Landscape(
         ((118, 176, 226), (222, 236, 240)),
         (112, 150, 110),
         ((150, 182, 92), (92, 136, 64)),
         (70, 122, 56),
         ("bush", "tree", "flower", "tuft", "flower", "cloud"),
     ),
-    "autumn": Place(
+    "autumn": Landscape(
         ((226, 198, 160), (248, 230, 196)),
         (150, 104, 74),
         ((196, 146, 82), (132, 88, 52)),
         (200, 92, 36),
         ("tree", "tree", "rock", "tuft", "leaf", "leaf"),
     ),
-    "desert": Place(
+    "desert": Landscape(
         ((238, 176, 120), (252, 222, 170)),
         (196, 132, 86),
         ((232, 196, 136), (204, 152, 92)),
         (92, 132, 84),
         ("rock", "cactus", "tuft", "rock", "cloud"),
     ),
-    "snow": Place(
+    "snow": Landscape(
         ((150, 178, 208), (232, 238, 246)),
         (158, 176, 200),
         ((240, 244, 250), (200, 214, 232)),
         (62, 96, 92),
         ("fir", "fir", "rock", "flake", "cloud"),
     ),
-    "forest": Place(
+    "forest": Landscape(
         ((70, 110, 90), (150, 180, 120)),
         (44, 84, 62),
         ((86, 110, 60), (52, 72, 44)),
         (36, 84, 50),
         ("trunk", "trunk", "bush", "fir", "tuft", "leaf"),
     ),
-    "dusk": Place(
+    "dusk": Landscape(
         ((52, 44, 92), (226, 120, 110)),
         (64, 48, 88),
         ((84, 64, 92), (44, 36, 62)),
         (52, 70, 84),
         ("fir", "bush", "rock", "flake", "cloud"),
     ),
-    "shore": Place(
+    "shore": Landscape(
         ((110, 190, 214), (216, 240, 240)),
         (64, 140, 170),
         ((236, 218, 172), (214, 186, 132)),
         (86, 150, 110),
         ("rock", "palm", "flower", "cloud", "tuft"),
     ),
-    "heath": Place(
+    "heath": Landscape(
         ((176, 184, 200), (226, 220, 226)),
         (122, 104, 132),
         ((140, 120, 122), (98, 84, 92)),
@@ -127,15 +127,15 @@ def undergrowth(canvas: Canvas, rng: np.random.Generator, ground: float) -> None
             canvas.paint(Layer("", points, mix(colour, (255, 255, 255), tone)), 0)
 
 
-def _gradients(scene: Place, horizon: float, size: int) -> np.ndarray:
+def _gradients(scene: Landscape, horizon: float, size: int) -> np.ndarray:
     """Return sky above the horizon and ground below it, each from one colour to another."""
-    at = (np.arange(size) * 256 + 128) // size
+    levels = (np.arange(size) * 256 + 128) // size
     edge = round(horizon * 256)
-    up = np.clip(at * 256 // edge, 0, 256)[:, None]
-    below = np.clip((at - edge) * 256 // (256 - edge), 0, 256)[:, None]
+    up = np.clip(levels * 256 // edge, 0, 256)[:, None]
+    below = np.clip((levels - edge) * 256 // (256 - edge), 0, 256)[:, None]
     sky, ground = np.array(scene.sky), np.array(scene.ground)
     rows = np.where(
-        (at < edge)[:, None],
+        (levels < edge)[:, None],
         sky[0] + ((sky[1] - sky[0]) * up >> 8),
         ground[0] + ((ground[1] - ground[0]) * below >> 8),
     )
@@ -183,7 +183,7 @@ def _clutter(
     canvas: Canvas,
     rng: np.random.Generator,
     name: str,
-    scene: Place,
+    scene: Landscape,
     horizon: float,
     depth: float,
 ) -> None:

@@ -66,10 +66,10 @@ def _frozen(points: np.ndarray) -> np.ndarray:
     return points
 
 
-def place(points: np.ndarray, at: Point, angle: float = 0.0, scale: float = 1.0) -> np.ndarray:
+def place(points: np.ndarray, origin: Point, angle: float = 0.0, scale: float = 1.0) -> np.ndarray:
     """Return points turned by `angle` (radians, clockwise on the screen), scaled, then moved."""
     c, s = math.cos(angle) * scale, math.sin(angle) * scale
-    return points @ np.array([[c, s], [-s, c]]) + np.array(at)
+    return points @ np.array([[c, s], [-s, c]]) + np.array(origin)
 
 
 @functools.lru_cache(maxsize=16)

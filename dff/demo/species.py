@@ -128,8 +128,8 @@ def chimera(rng: np.random.Generator) -> Species:
 
 def assemble(species: Species, pose: Pose) -> list[Layer]:
     """Return the layers of an animal from back to front, in trunk lengths around its middle."""
-    kind, coat = species.body
-    body = BODIES[kind](coat, pose)
+    body_kind, coat = species.body
+    body = BODIES[body_kind](coat, pose)
     far_legs, near_legs = LEGS[species.legs[0]](species.legs[1], pose, body)
     far_wing: list[Layer] = []
     near_wing: list[Layer] = []
@@ -142,9 +142,9 @@ def assemble(species: Species, pose: Pose) -> list[Layer]:
     return [*far_wing, *far_legs, *tail, *body.layers, *near_legs, *front, *near_wing]
 
 
-def _placed(y: Layer, at: Point, angle: float) -> Layer:
-    marks = [place(m, at, angle) for m in y.marks]
-    return Layer(y.part, place(y.points, at, angle), y.colour, marks, y.ink, y.relief, y.line)
+def _placed(y: Layer, joint: Point, angle: float) -> Layer:
+    marks = [place(m, joint, angle) for m in y.marks]
+    return Layer(y.part, place(y.points, joint, angle), y.colour, marks, y.ink, y.relief, y.line)
 
 
 def extent(layers: list[Layer]) -> tuple[np.ndarray, np.ndarray]:

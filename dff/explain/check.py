@@ -77,8 +77,8 @@ class Check:
                 ("pixels in", self.pixel_insertion),
             )
         }
-        what = f"share taken out or put in (probability of {self.target})"
-        return curves(x.tolist(), lines, xlabel=what)
+        xlabel = f"share taken out or put in (probability of {self.target})"
+        return curves(x.tolist(), lines, xlabel=xlabel)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""

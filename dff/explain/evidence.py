@@ -100,11 +100,11 @@ def check_evidence(kinds: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         UsageError: there is no such kind.
     """
-    for kind in kinds or ():
-        if kind not in EVIDENCE:
-            hint = closest(kind, EVIDENCE)
+    for name in kinds or ():
+        if name not in EVIDENCE:
+            hint = closest(name, EVIDENCE)
             raise UsageError(
-                f"there is no evidence {kind!r}{hint or '; choose from ' + ', '.join(EVIDENCE)}"
+                f"there is no evidence {name!r}{hint or '; choose from ' + ', '.join(EVIDENCE)}"
             )
     return tuple(kinds or ())
 
@@ -157,9 +157,9 @@ def logit_mixtures(
     weights = torch.zeros(len(classes), len(photo.logits))
     weights[range(len(classes)), classes] = 1
     if versus is not None:
-        other = photo.target(versus)
-        weights[:, other] -= 1
-        names = [f"{name} - {photo.shared.class_name(other)}" for name in names]
+        versus_index = photo.target(versus)
+        weights[:, versus_index] -= 1
+        names = [f"{name} - {photo.shared.class_name(versus_index)}" for name in names]
     return tuple(names), weights
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,20 +25,20 @@ from dff.concepts import (
     select,
     sweep_banks,
 )
-from dff.errors import ModelError, OutOfMemoryError, UsageError
+from dff.errors import ModelError, UsageError
+from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
-from dff.explain.inputs import as_list, from_tensor
-from dff.explain.one_pass import Factorize, Found, one_pass
+from dff.explain.inputs import Images, as_list, from_tensor
+from dff.explain.one_pass import Factorize, PassResult, one_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
-from dff.images import Picture, Preprocessing, Source, read_image
+from dff.images import Picture, Preprocessing, read_image
 from dff.maps import Grid
 from dff.models import LoadedModel, describe, load_model
 
 __all__ = ["Explainer"]
 
 DEFAULT_CONCEPTS = 5
-MAX_BATCH = 32
 
 
 class Explainer:
@@ -100,7 +99,7 @@ class Explainer:
 
     def __call__(
         self,
-        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        images: Images,
         *,
         concepts: Concepts = DEFAULT_CONCEPTS,
         bank: ConceptBank | None = None,
@@ -140,7 +139,7 @@ class Explainer:
 
     def sweep(
         self,
-        images: Source | Tensor | Picture | Iterable[Source | Picture],
+        images: Images,
         *,
         concepts: str | range = "auto",
     ) -> Sweep:
@@ -167,25 +166,15 @@ class Explainer:
         explanation = self._explain(images, fit, True)
         return Sweep.split(explanation, *swept[-1])
 
-    def _explain(
-        self,
-        images: Source | Tensor | Picture | Iterable[Source | Picture],
-        fit: Factorize,
-        cam: bool,
-    ) -> Explanation:
+    def _explain(self, images: Images, fit: Factorize, cam: bool) -> Explanation:
         """Read the images, and run the pass; squash photos where the model takes squares only."""
         # Explanations are the same whatever mode the caller is in, and take gradients later.
         return plainly(lambda: self._explained(images, fit, cam))
 
-    def _explained(
-        self,
-        images: Source | Tensor | Picture | Iterable[Source | Picture],
-        fit: Factorize,
-        cam: bool,
-    ) -> Explanation:
+    def _explained(self, images: Images, fit: Factorize, cam: bool) -> Explanation:
         if isinstance(images, Tensor):
             return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
-        pictures = [one if isinstance(one, Picture) else read_image(one) for one in as_list(images)]
+        pictures = [read_image(image) for image in as_list(images)]
         if not pictures:
             raise UsageError("no image to explain: the list is empty")
         try:
@@ -204,22 +193,11 @@ class Explainer:
     def _pass(
         self, pictures: Sequence[Picture], tensors: Sequence[Tensor], fit: Factorize, cam: bool
     ) -> Explanation:
-        """Run the pass; where memory runs out, in batches of half the size."""
-        most = MAX_BATCH
-        while True:
-            batches = _batches(tensors, most)
-            try:
-                return self._in_batches(pictures, tensors, batches, fit, cam)
-            except OutOfMemoryError:
-                largest = max(map(len, batches))
-                if largest < 2:
-                    raise
-            most = largest // 2
-            warnings.warn(
-                f"memory ran out on {largest} photos at once: going on with {most}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        """Run the pass, in batches that memory has room for."""
+        sizes = [tuple(x.shape) for x in tensors]
+        return in_batches(
+            sizes, lambda batches: self._in_batches(pictures, tensors, batches, fit, cam)
+        )
 
     def _in_batches(
         self,
@@ -230,7 +208,7 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        found = one_pass(
+        result = one_pass(
             self.model,
             self.layer,
             groups,
@@ -239,7 +217,7 @@ class Explainer:
             score=self.score,
             grad=cam,
         )
-        return self._explanation(pictures, groups, batches, found)
+        return self._explanation(pictures, groups, batches, result)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
@@ -250,14 +228,14 @@ class Explainer:
         pictures: Sequence[Picture],
         groups: Sequence[Tensor],
         batches: Sequence[Sequence[int]],
-        found: Found,
+        result: PassResult,
     ) -> Explanation:
         shared = SharedConcepts(
-            found.bank, found.concept_logits.float().cpu(), self.class_names, self.unscored
+            result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored
         )
         photos: dict[int, Photo] = {}
         for batch, group, tape, batch_coefficients in zip(
-            batches, groups, found.tapes, found.coefficients, strict=True
+            batches, groups, result.tapes, result.coefficients, strict=True
         ):
             tail, logits = self._tail(group), tape.logits.detach().float().cpu()
             for item, i in enumerate(batch):
@@ -313,15 +291,3 @@ def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
 
 def _tensors(pictures: Sequence[Picture], preprocessing: Preprocessing) -> list[Tensor]:
     return [preprocessing.to_tensor(picture) for picture in pictures]
-
-
-def _batches(tensors: Sequence[Tensor], most: int) -> list[list[int]]:
-    """Group the inputs by size, at most `most` a group; return their indices."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for i, x in enumerate(tensors):
-        by_size.setdefault(tuple(x.shape), []).append(i)
-    return [
-        indices[start : start + most]
-        for indices in by_size.values()
-        for start in range(0, len(indices), most)
-    ]

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.images import Picture, Preprocessing
+from dff.images import Picture, Preprocessing, Source
 
-__all__ = ["as_list", "from_tensor"]
+__all__ = ["Images", "as_list", "from_tensor"]
+
+Images: TypeAlias = "Source | Tensor | Iterable[Source]"
 
 
 def as_list(images: Any) -> list[Any]:
     """Return the images of one call as a list: a single one is a list of one.
 
     Args:
-        images: a path, URL, bytes, Pillow image, picture, array (height, width, 3) or
+        images: a path, URL, bytes, opened file, Pillow image, picture, array (height, width, 3) or
             (n, height, width, 3), or an iterable of such.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
-    single = isinstance(images, (str, bytes, Picture, Image.Image)) or hasattr(images, "__fspath__")
+    single = isinstance(images, (str, bytes, io.IOBase, Picture, Image.Image))
+    single = single or hasattr(images, "__fspath__")
     return [images] if single else list(images)
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import Appended, LayoutLike, run_scored
-from dff.activations.layouts import Score
+from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
-__all__ = ["Found", "Tape", "checked_rows", "one_pass", "unflatten"]
+__all__ = ["PassResult", "Tape", "checked_rows", "one_pass", "unflatten"]
 
 Factorize = Callable[[Tensor], tuple[ConceptBank, Tensor]]
 
@@ -38,7 +38,7 @@ class Tape:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class PassResult:
     """The result of the pass.
 
     Attributes:
@@ -72,7 +72,7 @@ def one_pass(
     layout: LayoutLike = None,
     score: Score | None = None,
     grad: bool = True,
-) -> Found:
+) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
     Args:
@@ -98,14 +98,14 @@ def one_pass(
         capture(maps)
         with torch.no_grad():
             progress.bank, progress.coefficients = factorize(checked_rows(progress.maps, layer))
-            return Appended(_spread(progress.bank, maps))
+            return Appended(over_grid(progress.bank.at_full_presence, maps))
 
     outputs = [run(x, capture, grad=grad) for x in groups[:-1]]
     last, concept_logits = _scored(run, groups[-1], factorize_and_append, progress, grad)
     outputs.append(last)
     assert progress.bank is not None
     assert progress.coefficients is not None
-    return Found(
+    return PassResult(
         progress.bank,
         unflatten(progress.coefficients, progress.maps),
         [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)],
@@ -141,14 +141,8 @@ def _scored(
 
     output = run(x, capture, grad=grad)
     repeated = x[:1].expand(len(bank), *x.shape[1:])
-    concepts = _spread(bank, seen.detach())
+    concepts = over_grid(bank.at_full_presence, seen.detach())
     return output, run(repeated, lambda maps: concepts)
-
-
-def _spread(bank: ConceptBank, maps: Tensor) -> Tensor:
-    """Lay each concept at full presence over the grid: (k, channels, rows, cols)."""
-    concepts = bank.at_full_presence.to(maps)
-    return concepts[:, :, None, None].expand(-1, -1, *maps.shape[2:])
 
 
 def unflatten(coefficients: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -70,18 +70,18 @@ def save(
             another's is in the way: nothing is written then.
         UsageError: no such format or class.
     """
-    wanted = check_formats(formats)
+    chosen = check_formats(formats)
     photos[0].target(target)  # before anything is written
     names, manifest = file_names(photos), Manifest(folder)
-    manifest.check(output_names(names, wanted))
+    manifest.check(output_names(names, chosen))
     files: dict[str, Content] = {}
-    if "png" in wanted:
+    if "png" in chosen:
         for photo, name in zip(photos, names, strict=True):
             files[f"{name}_concepts.png"] = png(partial(draw_overlay, photo, top_k=top_k))
             files[f"{name}_panel.png"] = png(partial(draw_panel, photo, top_k=top_k, target=target))
-    if "json" in wanted:
+    if "json" in chosen:
         files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
-    if "arrays" in wanted:
+    if "arrays" in chosen:
         files["arrays.safetensors"] = to_safetensors(_arrays(photos))
         files["bank.safetensors"] = photos[0].bank.to_bytes()
     return manifest.write(files)
@@ -91,7 +91,7 @@ def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
     """Return the names of all files that :func:`save` writes for photos of these names."""
     files = []
     if "png" in formats:
-        files += [f"{name}_{what}.png" for name in names for what in ("concepts", "panel")]
+        files += [f"{name}_{picture}.png" for name in names for picture in ("concepts", "panel")]
     if "json" in formats:
         files.append("explanation.json")
     if "arrays" in formats:

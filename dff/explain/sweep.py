@@ -133,7 +133,7 @@ class Sweep:
 
 def output_names(names: Sequence[str]) -> list[str]:
     """Return the names of all files that a sweep over photos of these names writes."""
-    drawn = [f"{name}_{what}.png" for name in names for what in ("sweep", "tree")]
+    drawn = [f"{name}_{picture}.png" for name in names for picture in ("sweep", "tree")]
     return ["sweep.png", *drawn, "sweep.json"]
 
 

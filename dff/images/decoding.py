@@ -7,14 +7,26 @@ import warnings
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from dff.errors import ImageError, UsageError
+from dff.images.picture import Picture
 
 __all__ = ["decode", "from_array", "from_pillow"]
 
 MIN_SIDE = 2
-ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # the EXIF tag
+
+# How an image is turned upright, by its EXIF orientation; from 5 on its sides change places.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What a file that is no image turns out to be, by its first bytes in lower case.
 LOOKALIKES = (
@@ -53,13 +65,15 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def decode(file: BinaryIO, what: str, *, max_pixels: int) -> np.ndarray:
-    """Decode an image file into uint8 (height, width, 3), RGB.
+def decode(file: BinaryIO, what: str, *, max_pixels: int, least: int | None = None) -> Picture:
+    """Decode an image file.
 
     Args:
         file: the encoded image, readable and seekable, at its start.
         what: how messages call it, as a path or a URL.
         max_pixels: larger images are refused from their header alone.
+        least: pixels that either side needs: a JPEG photo is decoded at a half, a quarter or an
+            eighth of its sides where these are still no shorter; None is at its own size.
 
     Raises:
         ImageError: the file is empty, no image, broken, truncated, too large or too small.
@@ -78,7 +92,13 @@ def decode(file: BinaryIO, what: str, *, max_pixels: int) -> np.ndarray:
     except Exception as error:  # decoders raise whatever their parsers run into
         raise _broken(what, error) from None
     with image:
-        return from_pillow(image, what, max_pixels=max_pixels)
+        height, width = image.height, image.width
+        _check_size(what, height, width, max_pixels)
+        if least is not None and image.format == "JPEG":
+            image.draft("RGB", (max(least, MIN_SIDE),) * 2)
+        pixels = from_pillow(image, what, max_pixels=max_pixels)
+        full_size = (width, height) if _orientation(image) > 4 else (height, width)
+        return Picture(pixels, full_size=full_size)
 
 
 def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray:
@@ -90,21 +110,21 @@ def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray
     try:
         with _quiet:
             image.load()
-            return _to_rgb(_upright(image))
+            turn = TURNS.get(_orientation(image))
+            return _to_rgb(image if turn is None else image.transpose(turn))
     except ImageError as error:
         raise ImageError(f"cannot read {what}: {error}") from None
     except Exception as error:  # decoders raise whatever their parsers run into
         raise _broken(what, error) from None
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; where EXIF itself is damaged, the image is as it lies."""
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; where EXIF is damaged, the image is as it lies: 1."""
     try:
-        if image.getexif().get(ORIENTATION, 1) == 1:
-            return image
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return int(orientation) if orientation in TURNS else 1
     except Exception:  # its parser raises whatever it runs into
-        return image
+        return 1
 
 
 def from_array(array: np.ndarray, *, max_pixels: int) -> np.ndarray:

@@ -18,10 +18,13 @@ class Picture:
     Attributes:
         pixels: uint8 (height, width, 3), RGB, read-only.
         name: short name for titles and file names: the file's stem, or "image".
+        full_size: (height, width) of the photo itself, upright, in pixels; more than the pixels
+            here where it was read no larger than needed (:func:`dff.images.read_image`).
     """
 
     pixels: np.ndarray
     name: str = "image"
+    full_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         pixels = self.pixels
@@ -36,6 +39,8 @@ class Picture:
         view = pixels.view()
         view.flags.writeable = False
         object.__setattr__(self, "pixels", view)
+        if 0 in self.full_size:
+            object.__setattr__(self, "full_size", (self.height, self.width))
 
     @property
     def height(self) -> int:

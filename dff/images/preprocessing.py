@@ -1,4 +1,10 @@
-"""What a model expects of its input, and the way from a photo there."""
+"""What a model expects of its input, and the way from a photo there.
+
+There is one way, in two steps, for one photo and for a dataset: :meth:`Preprocessing.resize` takes
+the 8-bit levels of a photo to the input's size, and :meth:`Preprocessing.normalise` a batch of such
+levels to the input. A single photo keeps its aspect ratio; where batches are to form, the same
+preprocessing with `fixed` squashes every photo to one square.
+"""
 
 from __future__ import annotations
 
@@ -95,35 +101,53 @@ class Preprocessing:
         return (long, self.size) if height > width else (self.size, long)
 
     def to_tensor(self, picture: Picture) -> torch.Tensor:
-        """Return the whole photo as float32 (3, h, w), normalised; see :meth:`input_size`.
+        """Return the whole photo as float32 (3, h, w), resized and normalised.
 
-        It is resized in 8 bits with an antialiasing filter, as Pillow and so torchvision do it,
-        within one level in 255 of theirs.
+        In memory the channels come last, as convolutions are fastest on.
         """
-        height, width = self.input_size(picture.height, picture.width)
-        photo = torch.from_numpy(_lend(picture.pixels)).permute(2, 0, 1)[None]
-        levels = photo
-        if (height, width) != tuple(photo.shape[2:]):
-            levels = functional.interpolate(
-                photo, (height, width), mode=self.interpolation, antialias=True
-            )
-        scale, shift = self.affine()
-        return torch.addcmul(shift, levels[0].contiguous(), scale)
+        levels = torch.from_numpy(_lend(self.resize(picture.pixels)))
+        return self.normalise(levels[None])[0].permute(2, 0, 1)
+
+    def resize(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a photo, uint8 (height, width, 3), at :meth:`input_size`: the first step.
+
+        It stays in 8 bits; the filter is antialiasing, as that of Pillow and so of torchvision,
+        and the levels are within one of theirs. A photo of that size already is returned itself.
+        """
+        size = self.input_size(*pixels.shape[:2])
+        if pixels.shape[:2] == size:
+            return pixels
+        photo = torch.from_numpy(_lend(pixels)).permute(2, 0, 1)[None]
+        resized = functional.interpolate(photo, size, mode=self.interpolation, antialias=True)
+        return resized[0].permute(1, 2, 0).contiguous().numpy()
+
+    def normalise(self, levels: torch.Tensor) -> torch.Tensor:
+        """Return a batch of levels, uint8 (n, h, w, 3), as float32 of this shape: the second step.
+
+        Each is ``(level / 255 - mean) / std``, on the device of the levels, and the same bit for
+        bit whatever else is in the batch.
+        """
+        scale, shift = (
+            # a value for each number of a row of pixels: R, G, B, R, G, B, ...
+            torch.from_numpy(np.tile(values, levels.shape[2])).to(levels.device)
+            for values in self._affine()
+        )
+        return levels.flatten(2).float().mul_(scale).add_(shift).view(levels.shape)
 
     def to_pixels(self, tensor: torch.Tensor) -> np.ndarray:
         """Return a normalised tensor (3, h, w) as uint8 (h, w, 3): :meth:`to_tensor` backwards."""
         if tensor.ndim != 3 or tensor.shape[0] != 3:
             raise UsageError(f"one input has the shape (3, h, w), not {tuple(tensor.shape)}")
-        scale, shift = self.affine()
-        levels = (tensor.detach().to("cpu", torch.float32) - shift) / scale
+        scale, shift = self._affine()
+        values = tensor.detach().to("cpu", torch.float32).permute(1, 2, 0)
+        levels = (values - torch.from_numpy(shift)) / torch.from_numpy(scale)
         rounded = levels.nan_to_num(0).round_().clamp_(0, 255).to(torch.uint8)
-        return rounded.permute(1, 2, 0).contiguous().numpy()
+        return rounded.contiguous().numpy()
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (scale, shift), each (3, 1, 1): input = level · scale + shift."""
-        mean = torch.tensor(self.mean, dtype=torch.float64).view(3, 1, 1)
-        std = torch.tensor(self.std, dtype=torch.float64).view(3, 1, 1)
-        return (1 / (255 * std)).float(), (-mean / std).float()
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (scale, shift), each (3,) float32: input = level · scale + shift."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 def _triple(name: str, value: float | Sequence[float]) -> Triple:

@@ -6,8 +6,9 @@ import io
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -21,7 +22,7 @@ from dff.images.picture import Picture
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "TIMEOUT", "Source", "read_image"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Picture"
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Picture"
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
@@ -31,6 +32,7 @@ TIMEOUT = 30.0
 def read_image(
     source: Source,
     *,
+    least: int | None = None,
     max_pixels: int = MAX_PIXELS,
     timeout: float = TIMEOUT,
     max_bytes: int = MAX_BYTES,
@@ -43,9 +45,13 @@ def read_image(
     is told from its content, never from its name.
 
     Args:
-        source: path; http(s) URL; the bytes of a file; Pillow image; NumPy array of shape
+        source: path; http(s) URL; the bytes of a file, or a file opened to read bytes, at its
+            start; Pillow image; NumPy array of shape
             (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4)
             RGBA, uint8, uint16, or floating point in [0, 1]; or a Picture, returned as it is.
+        least: read no larger than needed: pixels that neither side may fall short of. A JPEG
+            file is then decoded smaller, which is several times as fast, as long as its sides
+            allow it (the picture's `full_size` says what they are); all else comes as it is.
         max_pixels: refuse larger images, before they are decompressed.
         timeout: seconds that a download may take altogether.
         max_bytes: refuse larger downloads.
@@ -65,25 +71,26 @@ def read_image(
         name = _stem(str(getattr(source, "filename", "") or ""))
         return Picture(from_pillow(source, "the Pillow image", max_pixels=max_pixels), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return Picture(decode(io.BytesIO(source), "the bytes given", max_pixels=max_pixels))
+        source = io.BytesIO(source)
+    if isinstance(source, (io.BufferedIOBase, io.RawIOBase)):
+        return _read_opened(source, max_pixels, least)  # type: ignore[arg-type]
     if isinstance(source, str) and (scheme := re.match(r"\s*([a-zA-Z][a-zA-Z0-9+.-]+)://", source)):
         url = source.strip()
         if scheme[1].lower() not in ("http", "https"):
             raise ImageError(f"cannot read {shown(url)}: of URLs only http and https are read")
         data = download(url, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private)
-        pixels = decode(io.BytesIO(data), shown(url), max_pixels=max_pixels)
-        return Picture(pixels, _stem(unquote(urlsplit(url).path)))
+        picture = decode(io.BytesIO(data), shown(url), max_pixels=max_pixels, least=least)
+        return replace(picture, name=_stem(unquote(urlsplit(url).path)))
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        return Picture(_read_file(path, max_pixels), _stem(path.name))
+        return _read_file(Path(source), max_pixels, least)
     raise UsageError(
-        "an image is a path, an http(s) URL, bytes, a Pillow image or a NumPy array, "
-        f"not {type(source).__name__}"
+        "an image is a path, an http(s) URL, bytes, a file opened to read bytes, a Pillow image or "
+        f"a NumPy array, not {type(source).__name__}"
     )
 
 
-def _read_file(path: Path, max_pixels: int) -> np.ndarray:
-    """Decode a file, after the checks whose failure Pillow would put less clearly."""
+def _read_file(path: Path, max_pixels: int, least: int | None) -> Picture:
+    """Read a file, after the checks whose failure Pillow would put less clearly."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -96,9 +103,18 @@ def _read_file(path: Path, max_pixels: int) -> np.ndarray:
         raise ImageError(f"{path} is not a regular file; save the image to a file first")
     try:
         with path.open("rb") as file:
-            return decode(file, str(path), max_pixels=max_pixels)
+            return _read_opened(file, max_pixels, least)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def _read_opened(file: BinaryIO, max_pixels: int, least: int | None) -> Picture:
+    """Read an opened file; it is called as its path is, where it has one."""
+    path = getattr(file, "name", None)
+    if not isinstance(path, (str, os.PathLike)):
+        return decode(file, "the bytes given", max_pixels=max_pixels, least=least)
+    picture = decode(file, os.fspath(path), max_pixels=max_pixels, least=least)
+    return replace(picture, name=_stem(Path(path).name))
 
 
 def _missing(path: Path) -> ImageError:

@@ -64,18 +64,18 @@ def colors(n: int) -> np.ndarray:
     return np.array([PALETTE[i % len(PALETTE)] for i in range(n)], np.uint8).reshape(n, 3)
 
 
-def as_colors(given: Colors | None, n: int) -> np.ndarray:
+def as_colors(custom: Colors | None, n: int) -> np.ndarray:
     """Return `n` colours as uint8 (n, 3), from the palette or from what a user gave.
 
     Args:
-        given: None; or at least `n` colours, RGB or RGBA (its opacity is not used), whole
+        custom: None; or at least `n` colours, RGB or RGBA (its opacity is not used), whole
             numbers of 0..255 or floating point in [0, 1].
         n: how many are needed.
     """
-    if given is None:
+    if custom is None:
         return colors(n)
     try:
-        table = np.array([np.asarray(color)[:3] for color in given])
+        table = np.array([np.asarray(color)[:3] for color in custom])
     except (IndexError, ValueError, TypeError):
         table = np.empty(0)
     if n == 0:
@@ -86,7 +86,7 @@ def as_colors(given: Colors | None, n: int) -> np.ndarray:
         or table.shape[0] < n
         or table.dtype.kind not in "uif"
     ):
-        raise UsageError(f"colors must hold {n} colours of three numbers (R, G, B), not {given!r}")
+        raise UsageError(f"colors must hold {n} colours of three numbers (R, G, B), not {custom!r}")
     top = 1 if table.dtype.kind == "f" else 255
     if not (table.min() >= 0 and table.max() <= top):
         raise UsageError(

@@ -67,7 +67,9 @@ def concept_tree(
     for depth, ((label, nodes), order) in enumerate(zip(levels, orders, strict=True)):
         y = MARGIN + depth * row
         start = left + (widest - len(nodes)) * (cell + GAP) // 2
-        centres.append({k: start + at * (cell + GAP) + cell // 2 for at, k in enumerate(order)})
+        centres.append(
+            {k: start + index * (cell + GAP) + cell // 2 for index, k in enumerate(order)}
+        )
         if depth:
             _lines(canvas, nodes, centres[-2], centres[-1], top=y - RISE, bottom=y)
         text.put(canvas, label, x=MARGIN, y=y + cell // 2 - TITLE, size=TITLE + 2)
@@ -83,12 +85,14 @@ def _orders(levels: Sequence[tuple[str, Sequence[TreeNode]]]) -> list[list[int]]
         if depth == 0:
             orders.append(list(range(len(nodes))))
             continue
-        place = {k: at for at, k in enumerate(orders[-1])}
+        position = {k: index for index, k in enumerate(orders[-1])}
         parents = [node.parent for node in nodes]
-        if any(parent is not None and parent not in place for parent in parents):
+        if any(parent is not None and parent not in position for parent in parents):
             raise UsageError(f"a concept of level {label!r} has a parent that does not exist")
         orders.append(
-            sorted(range(len(nodes)), key=lambda k: (place.get(_root(parents[k]), len(place)), k))
+            sorted(
+                range(len(nodes)), key=lambda k: (position.get(_root(parents[k]), len(position)), k)
+            )
         )
     return orders
 
@@ -101,7 +105,7 @@ def _lines(
     canvas: np.ndarray,
     nodes: Sequence[TreeNode],
     above: dict[int, int],
-    here: dict[int, int],
+    below: dict[int, int],
     *,
     top: int,
     bottom: int,
@@ -115,7 +119,7 @@ def _lines(
         cv2.line(
             canvas,
             (above[node.parent], top + 4),
-            (here[k], bottom - 3),
+            (below[k], bottom - 3),
             color,
             1 + round(3 * weight),
             cv2.LINE_AA,

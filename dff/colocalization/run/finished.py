@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ class Run:
     def table(self, name: str) -> pa.Table:
         """Return a table: images, instances, scores, concepts, labels or cooccurrence.
 
+        It is as it lies on disk, where concepts count from 1.
+
         Raises:
             UsageError: there is no such table.
-        RunError: its file is gone or damaged.
+            RunError: its file is gone or damaged.
         """
         if name not in TABLES:
             raise UsageError(f"the run has no table {name!r}; it has {', '.join(sorted(TABLES))}")
@@ -81,25 +84,32 @@ class Run:
         paths = self.table("images")["path"].to_pylist()
         return reopen(about["kind"], about["root"], about["given"], paths)
 
-    def concept(self, given: str | int) -> int:
-        """Return a concept, counted from 0, by its number (from 1) or its name.
+    def concept(self, concept: int | str) -> int:
+        """Return the index of a concept, from 0 as all of Python counts, or of a name.
+
+        What is on screen and on disk counts from 1: concept 0 is "Concept 1" there.
 
         Raises:
             UsageError: there is no such concept.
         """
         names = [name.lower() for name in self.bank.names]
-        text = str(given).strip().lower()
-        if text in names:
-            return names.index(text)
-        if text.isdigit() and 1 <= int(text) <= len(names):
-            return int(text) - 1
-        raise UsageError(
-            f"there is no concept {given!r}; give 1 to {len(names)}, or a name: "
-            + ", ".join(self.bank.names[:8])
-        )
+        if isinstance(concept, str):
+            name = concept.strip().lower()
+            if name in names:
+                return names.index(name)
+            raise UsageError(
+                f"there is no concept named {concept!r}, but "
+                f"{', '.join(self.bank.names[:8])}{', …' if len(names) > 8 else ''}"
+            )
+        index = operator.index(concept)
+        if not 0 <= index < len(names):
+            raise UsageError(
+                f"there is no concept {index}: in Python they count from 0 to {len(names) - 1}"
+            )
+        return index
 
     def summary(self) -> dict[str, Any]:
-        """Return what was found, as plain data."""
+        """Return what was found, as plain data for JSON: concepts count from 1."""
         return {
             "run": str(self.path),
             "model": self.bank.model,

@@ -199,10 +199,10 @@ class RunFolder:
         self.manifest.compact()
 
 
-def chunk_name(kind: str, index: int) -> str:
-    """Return the name of a chunk's file: kind "rows", "maps", or a part of the tables."""
-    folder = kind if kind == "maps" else f"work/{kind if kind == 'rows' else 'parts'}"
-    return f"{folder}/{index:05d}.{'safetensors' if kind in ('rows', 'maps') else kind}"
+def chunk_name(part: str, index: int) -> str:
+    """Return the name of a chunk's file: of its "rows", its "maps", or a part of the tables."""
+    folder = part if part == "maps" else f"work/{part if part == 'rows' else 'parts'}"
+    return f"{folder}/{index:05d}.{'safetensors' if part in ('rows', 'maps') else part}"
 
 
 def read_state(folder: RunFolder) -> dict[str, Any]:
@@ -235,14 +235,16 @@ def read_state(folder: RunFolder) -> dict[str, Any]:
     return state
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
     """Name what differs between two settings: "concepts was 5 and is now 8"."""
-    found = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
+    differences = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
         name = f"{prefix}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{name} ")
+            differences += _differences(old, new, f"{name} ")
         elif old != new:
-            found.append(f"{name} was {old!r} and is now {new!r}")
-    return found
+            differences.append(f"{name} was {old!r} and is now {new!r}")
+    return differences

@@ -96,18 +96,18 @@ def _images_table(
 
 def write_instances(folder: RunFolder, chunks: int) -> int:
     """Write instances.parquet; return how many concepts were found in images."""
-    found = 0
+    count = 0
     schema = pq.read_schema(folder.file(chunk_name("instances", 0)))
 
     def tables() -> Iterator[pa.Table]:
-        nonlocal found
+        nonlocal count
         for index in range(chunks):
             table = pq.read_table(folder.file(chunk_name("instances", index)))
-            found += len(table) - table["x0"].null_count
+            count += len(table) - table["x0"].null_count
             yield table
 
     write_table(folder, "instances.parquet", schema, tables())
-    return found
+    return count
 
 
 def write_table(

@@ -33,25 +33,27 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
     if isinstance(given, Dataset):
         return given
     if isinstance(given, (str, os.PathLike)):
-        found = _on_disk(os.fspath(given), skip)
-        found.given = os.path.abspath(given)
+        dataset = _on_disk(os.fspath(given), skip)
+        dataset.given = os.path.abspath(given)
     elif isinstance(given, (list, tuple)) and all(
         hasattr(p, "__fspath__") or isinstance(p, str) for p in given
     ):
-        found = FileDataset("list", os.getcwd(), [os.fspath(p) for p in given], [None] * len(given))
+        dataset = FileDataset(
+            "list", os.getcwd(), [os.fspath(p) for p in given], [None] * len(given)
+        )
     elif hasattr(given, "__len__") and hasattr(given, "__getitem__"):
-        found = PythonDataset(given)
+        dataset = PythonDataset(given)
     else:
         raise UsageError(
             "a dataset is a folder, a list of paths, tar shards, a video, or an object with "
             f"len() and indices, not {type(given).__name__}"
         )
-    if not len(found):
+    if not len(dataset):
         raise UsageError(
             f"there is no image in {given!r}; endings that count as images: "
             + " ".join(sorted(IMAGES))
         )
-    return found
+    return dataset
 
 
 def _on_disk(path: str, skip: Path | None) -> Dataset:

@@ -25,7 +25,9 @@ class PythonDataset(Dataset):
         files = getattr(items, "samples", None) or getattr(items, "imgs", None)
         paths = [f"item {i}" for i in range(len(items))]
         if files is not None and len(files) == len(items):
-            paths = [os.fspath(one[0] if isinstance(one, tuple) else one) for one in files]
+            paths = [
+                os.fspath(sample[0] if isinstance(sample, tuple) else sample) for sample in files
+            ]
         super().__init__("python", type(items).__name__, paths, labels)
         self.items = items
 

@@ -11,23 +11,17 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import IO
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from PIL import Image
-from torch.nn import functional
 
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.stamps import Stamp, status
 from dff.errors import DFFError
-from dff.images import MAX_PIXELS, Preprocessing, read_image
-from dff.images.decoding import from_pillow
+from dff.images import Preprocessing, Source, read_image
 
 __all__ = ["Reader", "Sample", "read_sample"]
-
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +29,8 @@ class Sample:
     """One image on its way to the model, or why it could not be read.
 
     Attributes:
-        pixels: uint8 (size, size, 3), RGB: the whole photo, squashed; None with an error.
+        pixels: uint8 (height, width, 3), RGB: the whole photo at the size of the model's input,
+            a square where the preprocessing is `fixed`; None with an error.
         width, height: of the photo, upright, in pixels.
         error: what is wrong with it.
         stamp: what it was when it was read; None where nothing can tell.
@@ -89,18 +84,21 @@ def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> S
     path = dataset.file(index)
     stamp = None if path is None else status(path)  # before it is read: a later change shows
     try:
-        source = dataset.source(index)
-        if stamp is not None and isinstance(source, bytes):
-            stamp = stamp.of_content(source)
-        if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
-            with open(source, "rb") as file:
-                stamp = None if stamp is None else stamp.of_content(file)
-                quick = _quick(file, preprocessing)
-        else:
-            quick = _quick(io.BytesIO(source), preprocessing) if isinstance(source, bytes) else None
-        return replace(quick or _careful(source, preprocessing), stamp=stamp)
+        with _opened(dataset.source(index)) as source:
+            if stamp is not None and isinstance(source, (bytes, io.BufferedReader)):
+                stamp = stamp.of_content(source)
+            picture = read_image(source, least=preprocessing.size)
+        height, width = picture.full_size
+        return Sample(preprocessing.resize(picture.pixels), width, height, stamp=stamp)
     except Exception as error:
         return Sample(None, error=_explained(dataset, index, error), stamp=stamp)
+
+
+def _opened(source: Source) -> AbstractContextManager[Source]:
+    """Open a file, so that its digest is of the very bytes that are decoded."""
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
+        return open(source, "rb")
+    return nullcontext(source)
 
 
 def _explained(dataset: Dataset, index: int, error: Exception) -> str:
@@ -115,41 +113,3 @@ def _explained(dataset: Dataset, index: int, error: Exception) -> str:
         return str(error).replace("the bytes given", path)
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return f"cannot read {path}: {reason or type(error).__name__}"
-
-
-def _quick(file: IO[bytes], preprocessing: Preprocessing) -> Sample | None:
-    """Decode no larger than needed: JPEG has cheap smaller versions. None where in doubt."""
-    size = preprocessing.size
-    try:
-        image = Image.open(file)
-        width, height = image.size
-        if width * height > MAX_PIXELS or min(width, height) < 2:
-            return None
-        if image.format == "JPEG":
-            image.draft("RGB", (size, size))
-        if image.getexif().get(ORIENTATION, 1) > 4:
-            width, height = height, width
-        with image:
-            pixels = from_pillow(image, "the image", max_pixels=MAX_PIXELS)
-    except Exception:  # the careful way explains
-        return None
-    return Sample(_squash(pixels, preprocessing), width, height)
-
-
-def _careful(source: object, preprocessing: Preprocessing) -> Sample:
-    picture = read_image(source)  # type: ignore[arg-type]
-    return Sample(_squash(picture.pixels, preprocessing), picture.width, picture.height)
-
-
-def _squash(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Resize to the model's square, in 8 bits, antialiased, as the preprocessing does."""
-    size = preprocessing.size
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    if not pixels.flags.writeable:
-        pixels = pixels.copy()
-    photo = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    resized = functional.interpolate(
-        photo, (size, size), mode=preprocessing.interpolation, antialias=True
-    )
-    return resized[0].permute(1, 2, 0).contiguous().numpy()

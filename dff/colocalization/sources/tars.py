@@ -57,10 +57,10 @@ def tar_files(path: str) -> list[str]:
             raise UsageError(f"there is no shard {missing[0]!r} ({len(missing)} are missing)")
         return names
     if path.endswith(".tar"):
-        found = [path] if os.path.isfile(path) else sorted(glob.glob(path))
-        if not found:
+        shards = [path] if os.path.isfile(path) else sorted(glob.glob(path))
+        if not shards:
             raise UsageError(f"there is no tar file {path!r}")
-        return found
+        return shards
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
         tars = [name for name in names if name.endswith(".tar")]
@@ -102,6 +102,6 @@ def _members(file: str) -> list[tuple[str, str | None, tuple[str, int, int]]]:
             shard.members = []  # type: ignore[attr-defined]  # else every header stays in memory
     name = os.path.basename(file)
     return [
-        (f"{name}/{inner}", labels.get(os.path.splitext(inner)[0]), place)
-        for inner, place in images
+        (f"{name}/{inner}", labels.get(os.path.splitext(inner)[0]), position)
+        for inner, position in images
     ]

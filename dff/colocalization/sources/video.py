@@ -91,8 +91,8 @@ class _Decoder:
             return self.waiting.pop(index)
 
     def _retrieve(self, index: int) -> np.ndarray:
-        good, frame = self.capture.retrieve()
-        if not good:
+        decoded, frame = self.capture.retrieve()
+        if not decoded:
             raise ImageError(f"frame {index} of {self.path} cannot be decoded")
         return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
 

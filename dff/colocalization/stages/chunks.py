@@ -28,11 +28,11 @@ class Chunk:
     Attributes:
         ids: (n,) their numbers.
         widths, heights: (n,) in pixels, 0 where unreadable.
-        errors: (n,) what is wrong, None for a good image.
+        errors: (n,) what is wrong, None for a readable image.
         predicted: (n,) class index, -1 where there is none.
         probability: (n,) of that class.
         stamps: (n,) what each was when it was read, None where nothing can tell.
-        rows: (good images, cells drawn, channels).
+        rows: (readable images, cells drawn, channels).
     """
 
     ids: list[int]
@@ -45,7 +45,7 @@ class Chunk:
     rows: Tensor | None = None
 
     @property
-    def good(self) -> list[int]:
+    def readable(self) -> list[int]:
         """Positions of the images without an error."""
         return [i for i, error in enumerate(self.errors) if error is None]
 
@@ -60,9 +60,9 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, raised: object, *_: object) -> None:
         try:
-            if kind is None:
+            if raised is None:
                 self.wait()
         finally:
             self.pool.shutdown(wait=True)

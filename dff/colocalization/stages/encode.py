@@ -32,27 +32,27 @@ PARTS = ("images", "instances", "coco", "maps")  # what a chunk leaves
 def encode_stage(job: Job) -> None:
     """Maps, instances and masks of each chunk, from its rows or from a second pass."""
     bank = job.bank()
-    kinds = PARTS if not job.folder.done("tables") else ("maps",)
-    mine = [
+    due = PARTS if not job.folder.done("tables") else ("maps",)
+    own = [
         i
         for i in job.ranks.share(range(len(job.chunks)))
-        if any(chunk_name(kind, i) not in job.folder.manifest for kind in kinds)
+        if any(chunk_name(part, i) not in job.folder.manifest for part in due)
     ]
     with Writer() as writer:
-        for count, (index, chunk) in enumerate(_to_encode(job, mine), 1):
+        for count, (index, chunk) in enumerate(_to_encode(job, own), 1):
             guides = _guides(job, chunk) if job.masks.refine else None
             files = encode_chunk(chunk, bank, job.network, job.masks, guides)
-            parts = {chunk_name(kind, index): files[kind] for kind in PARTS}
+            parts = {chunk_name(part, index): files[part] for part in PARTS}
             writer.submit(job.folder.write, parts)
-            job.progress(PLACING, count, len(mine))
+            job.progress(PLACING, count, len(own))
 
 
-def _to_encode(job: Job, mine: Sequence[int]) -> Iterator[tuple[int, Chunk]]:
+def _to_encode(job: Job, own: Sequence[int]) -> Iterator[tuple[int, Chunk]]:
     """Yield chunks with all their rows: those of the first pass where they are kept, else anew."""
-    kept = [i for i in mine if job.plan.exact and chunk_name("rows", i) in job.folder.manifest]
+    kept = [i for i in own if job.plan.exact and chunk_name("rows", i) in job.folder.manifest]
     for index in kept:
         yield index, load_chunk(job.folder.file(chunk_name("rows", index)))
-    left = {i: job.chunks[i] for i in mine if i not in set(kept)}
+    left = {i: job.chunks[i] for i in own if i not in set(kept)}
     yield from run_chunks(job, left, predict=True, whole=True)
 
 
@@ -91,7 +91,7 @@ def encode_chunk(
         flat = chunk.rows.to(network.device).float().flatten(0, 1)
         coefficients = bank.encode(flat)
         shaped = coefficients.view(len(chunk.rows), rows, cols, count).permute(0, 3, 1, 2)
-        maps[chunk.good] = presence(shaped, bank.scale, most=60000).half().cpu().numpy()
+        maps[chunk.readable] = presence(shaped, bank.scale, most=60000).half().cpu().numpy()
     table, lines = _tables(chunk, maps, network, options, guides)
     return {
         "instances": _parquet_bytes(table),
@@ -111,17 +111,17 @@ def _tables(
     options: MaskOptions,
     guides: Sequence[np.ndarray | None] | None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    good, count = chunk.good, maps.shape[1]
-    shown = maps[good].astype(np.float32)
-    if not good:
-        return {name: np.zeros(0, _kind(name)) for name in COLUMNS}, []
+    readable, count = chunk.readable, maps.shape[1]
+    shown = maps[readable].astype(np.float32)
+    if not readable:
+        return {name: np.zeros(0, _dtype(name)) for name in COLUMNS}, []
     levels = threshold_levels(shown.reshape(-1, *shown.shape[2:]), network.grid, options)
     parts, lines = [], []
-    for at, i in enumerate(good):
+    for position, i in enumerate(readable):
         size = (chunk.heights[i], chunk.widths[i])
         part, masks = instances(
-            chunk.ids[i], shown[at], network.grid, size,
-            levels[at * count : (at + 1) * count], options,
+            chunk.ids[i], shown[position], network.grid, size,
+            levels[position * count : (position + 1) * count], options,
             guide=None if guides is None else guides[i],
         )  # fmt: skip
         parts.append(part)
@@ -132,7 +132,7 @@ def _tables(
     return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}, lines
 
 
-def _kind(name: str) -> str:
+def _dtype(name: str) -> str:
     return {"image_id": "int64", "concept": "int32"}.get(
         name, "int32" if name in ("x0", "y0", "x1", "y1") else "float32"
     )
@@ -144,7 +144,7 @@ def _parquet_bytes(columns: dict[str, np.ndarray]) -> bytes:
     absent = columns["x0"] < 0
     for name in COLUMNS:
         mask = absent if name in ("x0", "y0", "x1", "y1") else None
-        arrays[name] = pa.array(columns[name].astype(_kind(name)), mask=mask)
+        arrays[name] = pa.array(columns[name].astype(_dtype(name)), mask=mask)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(arrays), sink)
     return bytes(sink.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = [
 SIDE = 256  # pixels of a crop
 MARGIN = 0.15  # of the box, on each side
 Masks = dict[tuple[int, int], dict[str, Any]]
+"""COCO's RLE of instances, by (image, concept), both from 0."""
 SPARE = 3  # times as many candidates as crops: some images may be gone
 
 
@@ -56,7 +57,7 @@ class Best:
 
 
 def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 1) -> list[Best]:
-    """Return the instances of a concept (from 1), strongest first, each of another image.
+    """Return the instances of a concept (from 0), strongest first, each of another image.
 
     Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
     the least difference of image numbers, for the frames of a video.
@@ -67,14 +68,14 @@ def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 
     room = count * SPARE * max(apart, 1)
     for batch in file.iter_batches(batch_size=1 << 18, columns=names):
         table = pa.Table.from_batches([batch])
-        mine = pc.and_(pc.equal(table["concept"], concept), pc.is_valid(table["x0"]))
-        table = table.filter(mine)
+        shows_it = pc.and_(pc.equal(table["concept"], concept + 1), pc.is_valid(table["x0"]))
+        table = table.filter(shows_it)
         table = table if kept is None else pa.concat_tables([kept, table])
         order = np.lexsort((table["image_id"].to_numpy(), -_merit(table)))[:room]
         kept = table.take(pa.array(order))
     chosen: list[Best] = []
     for row in [] if kept is None else kept.to_pylist():
-        if all(abs(row["image_id"] - one.image) >= apart for one in chosen):
+        if all(abs(row["image_id"] - instance.image) >= apart for instance in chosen):
             box = (row["x0"], row["y0"], row["x1"], row["y1"])
             chosen.append(Best(row["image_id"], row["strength"], box))
     return chosen[: count * SPARE]
@@ -121,12 +122,12 @@ def _overlay(job: Job, video: VideoDataset, bank: ConceptBank) -> None:
     """Write overlay.mp4: each frame with its concepts, whose colours are the bank's throughout."""
 
     def frames() -> Iterator[np.ndarray]:
-        for index, some in enumerate(job.chunks):
+        for index, ids in enumerate(job.chunks):
             file = job.folder.file(chunk_name("maps", index))
             maps = load_file(file)["maps"].float().numpy()
-            for at, image in enumerate(some):
+            for position, image in enumerate(ids):
                 pixels = read_image(video.source(image)).pixels
-                shown = upsample(np.clip(maps[at], 0, 1), pixels.shape[:2], job.network.grid)
+                shown = upsample(np.clip(maps[position], 0, 1), pixels.shape[:2], job.network.grid)
                 yield overlay(pixels, shown, colors=bank.colors)
 
     with job.folder.manifest.writing("overlay.mp4") as path:
@@ -141,13 +142,13 @@ def write_exemplars(
     Images that have gone meanwhile are passed over.
     """
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
-    best = [best_instances(folder, k + 1, count, apart=apart) for k in range(len(bank))]
+    best = {k: best_instances(folder, k, count, apart=apart) for k in range(len(bank))}
     masks = masks_for(folder, best)
     rows = []
     files: dict[str, Content] = {}
     facts = pq.read_table(folder.file("concepts.parquet")).to_pylist()
-    for k, instances in enumerate(best):
-        pictures = crops(dataset, instances, bank.colors[k], k + 1, masks, count)
+    for k, instances in best.items():
+        pictures = crops(dataset, instances, bank.colors[k], k, masks, count)
         for number, (plain, _) in enumerate(pictures, 1):
             files[f"exemplars/concept-{k + 1:02d}/{number}.jpg"] = _jpeg(plain)
         rows.append((entry(bank, k, facts[k]), [marked for _, marked in pictures]))
@@ -165,18 +166,18 @@ def crops(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return up to `count` pairs (plain crop, crop with the mask's outline)."""
     result: list[tuple[np.ndarray, np.ndarray]] = []
-    for one in best:
+    for instance in best:
         if len(result) == count:
             break
         try:
-            pixels = read_image(dataset.source(one.image)).pixels
+            pixels = read_image(dataset.source(instance.image)).pixels
         except (DFFError, OSError):
             continue
-        plain = _shown(crop(pixels, one.box))
+        plain = _shown(crop(pixels, instance.box))
         marked = plain
-        rle = masks.get((one.image, concept))
+        rle = masks.get((instance.image, concept))
         if rle is not None and tuple(rle["size"]) == pixels.shape[:2]:
-            part = crop(drawn(rle).astype(np.uint8), one.box)
+            part = crop(drawn(rle).astype(np.uint8), instance.box)
             mask = fitted(part, plain.shape[:2], way="nearest") > 0
             marked = outlined(plain, mask, color)
         result.append((plain, marked))
@@ -202,18 +203,13 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def masks_for(folder: RunFolder, best: Sequence[Sequence[Best]], *, first: int = 1) -> Masks:
-    """Return the RLE masks of instances by (image, concept), from one reading of coco.json.
-
-    Args:
-        folder: of the run.
-        best: the instances of each concept, the first of which has the number `first`.
-    """
-    chosen = {(one.image, k) for k, some in enumerate(best, first) for one in some}
-    found: Masks = {}
+def masks_for(folder: RunFolder, best: Mapping[int, Sequence[Best]]) -> Masks:
+    """Return the RLE masks of concepts' instances, from one reading of coco.json."""
+    chosen = {(instance.image, k) for k, instances in best.items() for instance in instances}
+    masks: Masks = {}
     ids = {image for image, _ in chosen}
     for annotation in annotations_of(folder.file("coco.json"), ids):
-        key = (annotation["image_id"], annotation["category_id"])
+        key = (annotation["image_id"], annotation["category_id"] - 1)
         if key in chosen:
-            found[key] = annotation["segmentation"]
-    return found
+            masks[key] = annotation["segmentation"]
+    return masks

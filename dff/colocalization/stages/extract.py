@@ -25,17 +25,17 @@ def extract_stage(job: Job) -> None:
     """The first pass: rows of each chunk, all of them or a sample."""
     fit_chunks = job.plan.fit_chunks
     exact = job.plan.exact
-    mine = [
+    own = [
         i
         for i in job.ranks.share(range(len(fit_chunks)))
         if chunk_name("rows", i) not in job.folder.manifest
     ]
     stage = READING if exact else SAMPLING
     with Writer() as writer:
-        todo = {i: fit_chunks[i] for i in mine}
+        todo = {i: fit_chunks[i] for i in own}
         for count, (index, chunk) in enumerate(run_chunks(job, todo, predict=exact), 1):
             writer.submit(_save_rows, job.folder, index, chunk)
-            job.progress(stage, count, len(mine))
+            job.progress(stage, count, len(own))
 
 
 def _save_rows(folder: RunFolder, index: int, chunk: Chunk) -> None:
@@ -51,9 +51,9 @@ def run_chunks(
     ahead = max(2 * job.batch, 2 * job.workers)
     with Reader(job.dataset, prep, workers=job.workers, ahead=ahead) as reader:
         samples = reader.stream(ids)
-        for index, some in chunks.items():
+        for index, chunk_ids in chunks.items():
             chunk = extract(
-                job.network, samples, some, job.plan, batch=job.batch, predict=predict,
+                job.network, samples, chunk_ids, job.plan, batch=job.batch, predict=predict,
                 whole=whole,
             )  # fmt: skip
             if job.strict:
@@ -91,8 +91,8 @@ def extract(
     chunk = Chunk([int(i) for i in ids])
     rows: list[Tensor] = []
     for start in range(0, len(chunk.ids), batch):
-        some = chunk.ids[start : start + batch]
-        rows += _run_batch(network, samples, some, plan, chunk, predict, whole)
+        batch_ids = chunk.ids[start : start + batch]
+        rows += _run_batch(network, samples, batch_ids, plan, chunk, predict, whole)
     chunk.rows = torch.cat(rows) if rows else None
     return chunk
 
@@ -107,11 +107,11 @@ def _run_batch(
     whole: bool,
 ) -> list[Tensor]:
     read = [next(samples) for _ in ids]
-    good = [i for i, sample in enumerate(read) if sample.pixels is not None]
+    readable = [i for i, sample in enumerate(read) if sample.pixels is not None]
     errors = [sample.error for sample in read]
     classes, chances = [-1] * len(ids), [0.0] * len(ids)
     kept: list[Tensor] = []
-    if good:
+    if readable:
         passed = network(
             np.stack([s.pixels for s in read if s.pixels is not None]), predict=predict
         )
@@ -119,14 +119,14 @@ def _run_batch(
         if passed.logits is not None:
             best = passed.logits.softmax(-1).max(-1)
             for i, index, chance in zip(
-                good, best.indices.tolist(), best.values.tolist(), strict=True
+                readable, best.indices.tolist(), best.values.tolist(), strict=True
             ):
                 classes[i], chances[i] = index, chance
-        for at, i in enumerate(good):
-            if not finite[at]:
+        for row, i in enumerate(readable):
+            if not finite[row]:
                 errors[i] = NOT_FINITE
-        sound = [at for at in range(len(good)) if finite[at]]
-        kept = _drawn(passed.rows, sound, [ids[i] for i in good], plan, whole)
+        sound = [row for row in range(len(readable)) if finite[row]]
+        kept = _drawn(passed.rows, sound, [ids[i] for i in readable], plan, whole)
     chunk.widths += [sample.width for sample in read]
     chunk.heights += [sample.height for sample in read]
     chunk.errors += errors
@@ -142,6 +142,6 @@ def _drawn(rows: Tensor, sound: list[int], ids: list[int], plan: Plan, whole: bo
         return []
     if whole or plan.exact:
         return [(rows if len(sound) == len(rows) else rows[sound]).cpu()]
-    cells = torch.from_numpy(np.stack([plan.cells_of(ids[at]) for at in sound]))
-    at = torch.tensor(sound)[:, None].to(rows.device)
-    return [rows[at, cells.to(rows.device)].cpu()]
+    cells = torch.from_numpy(np.stack([plan.cells_of(ids[row]) for row in sound]))
+    indices = torch.tensor(sound)[:, None].to(rows.device)
+    return [rows[indices, cells.to(rows.device)].cpu()]

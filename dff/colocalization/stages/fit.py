@@ -41,13 +41,13 @@ def fit_stage(job: Job) -> None:
 def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
     """Return the rows (n, channels) float32 of chunks, in one piece of memory."""
     count = sum(rows for _, rows in _counts(paths))
-    rows, at = torch.empty(count, channels), 0
+    rows, row_offset = torch.empty(count, channels), 0
     for path in paths:
         with safe_open(path, "pt") as file:
             if "rows" in file.keys():  # noqa: SIM118
                 part = file.get_tensor("rows").flatten(0, 1)
-                rows[at : at + len(part)] = part
-                at += len(part)
+                rows[row_offset : row_offset + len(part)] = part
+                row_offset += len(part)
     return rows
 
 
@@ -87,35 +87,35 @@ def _sample(paths: Sequence[Path], rows: Tensor, total: int, concepts: int, rank
     The fit starts from theirs, so that the result does not hang on who holds which row.
     """
     counts = dict(pair for report in ranks.gather(_counts(paths)) for pair in report)
-    offsets, at = {}, 0
+    offsets, row_offset = {}, 0
     for name in sorted(counts):
-        offsets[name], at = at, at + counts[name]
-    wanted = min(total, max(START_ROWS, START_ROWS_PER_CONCEPT * concepts))
+        offsets[name], row_offset = row_offset, row_offset + counts[name]
+    size = min(total, max(START_ROWS, START_ROWS_PER_CONCEPT * concepts))
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(total, generator=generator)[:wanted].sort().values
-    mine, indices, first = [], [], 0
+    chosen = torch.randperm(total, generator=generator)[:size].sort().values
+    own, indices, first = [], [], 0
     for name, count in _counts(paths):
         low, high = torch.searchsorted(
             chosen, torch.tensor([offsets[name], offsets[name] + count])
         ).tolist()
         local = chosen[low:high] - offsets[name] + first
-        mine.append(rows[local.to(rows.device)].cpu())
+        own.append(rows[local.to(rows.device)].cpu())
         indices.append(chosen[low:high])
         first += count
-    parts = ranks.gather((torch.cat(indices), torch.cat(mine)) if mine else None)
-    there = [part for part in parts if part is not None]
-    order = torch.cat([index for index, _ in there]).argsort()
-    return torch.cat([values for _, values in there])[order].to(rows.device)
+    parts = ranks.gather((torch.cat(indices), torch.cat(own)) if own else None)
+    drawn = [part for part in parts if part is not None]
+    order = torch.cat([index for index, _ in drawn]).argsort()
+    return torch.cat([values for _, values in drawn])[order].to(rows.device)
 
 
 def _counts(paths: Sequence[Path]) -> list[tuple[str, int]]:
     """Return (name, rows) of chunks."""
-    found = []
+    counts = []
     for path in paths:
         with safe_open(path, "pt") as file:
             shape = file.get_slice("rows").get_shape() if "rows" in file.keys() else (0, 0)  # noqa: SIM118
-        found.append((path.name, shape[0] * shape[1]))
-    return found
+        counts.append((path.name, shape[0] * shape[1]))
+    return counts
 
 
 def _check(rows: int, concepts: int, network: Network, something: bool) -> None:

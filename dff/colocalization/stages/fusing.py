@@ -36,8 +36,8 @@ def fused(model: nn.Module, layer: str, probe: Tensor) -> nn.Module:
             return model
         quick = copy.deepcopy(model).eval()
         for convolution, norm in pairs:
-            one, other = quick.get_submodule(convolution), quick.get_submodule(norm)
-            _replace(quick, convolution, fuse_conv_bn_eval(one, other))  # type: ignore[arg-type,type-var]
+            conv_module, norm_module = quick.get_submodule(convolution), quick.get_submodule(norm)
+            _replace(quick, convolution, fuse_conv_bn_eval(conv_module, norm_module))  # type: ignore[arg-type,type-var]
             _replace(quick, norm, nn.Identity())
         same = _agree(_outputs(model, layer, probe), _outputs(quick, layer, probe))
     except (RuntimeError, TypeError, AttributeError, LayerError):

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff.activations import STOP, Answer, intercept
+from dff.activations import STOP, Answer, Tail, intercept
 from dff.activations.borrowing import model_errors
 from dff.activations.layers import probe_input
-from dff.activations.layouts import main_tensor, read_scores
+from dff.activations.layouts import over_grid, read_logits
 from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
-from dff.errors import LayerError, OutOfMemoryError, UsageError
+from dff.errors import OutOfMemoryError, UsageError
 from dff.explain import Explainer
 from dff.maps import Grid
 
@@ -64,17 +64,12 @@ class Network:
         self.explainer = explainer
         self.layer, self.device = explainer.layer, explainer.device
         self.name, self.class_names = explainer.name, explainer.class_names
-        self.preprocessing = replace_fixed(explainer.preprocessing)
+        self.preprocessing = replace(explainer.preprocessing, fixed=True)  # so that batches form
         if precision == "auto":
             precision = "float32" if self.device.type == "cpu" else "bfloat16"
         self.precision = precision
         size = self.preprocessing.size
         self.model = fused(explainer.model, self.layer, probe_input((size, size), explainer.model))
-        scale, shift = self.preprocessing.affine()
-        # a value for each number of a row of pixels: R, G, B, R, G, B, ...
-        self._scale, self._shift = (
-            v.flatten().repeat(size).to(self.device) for v in (scale, shift)
-        )
         self._most = sys.maxsize  # images at a time, once memory ran out
         probe = self(np.zeros((1, size, size, 3), np.uint8))
         self.channels = int(probe.rows.shape[2])
@@ -108,8 +103,8 @@ class Network:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        parts = [self(pixels[at : at + self._most], predict=predict)
-                 for at in range(0, len(pixels), self._most)]  # fmt: skip
+        parts = [self(pixels[start : start + self._most], predict=predict)
+                 for start in range(0, len(pixels), self._most)]  # fmt: skip
         logits = [part.logits for part in parts if part.logits is not None]
         rows = torch.cat([part.rows for part in parts])
         return Passed(rows, torch.cat(logits) if len(logits) == len(parts) else None)
@@ -124,7 +119,8 @@ class Network:
 
         output = self._run(self._input(pixels), capture)
         rows = seen[0].permute(0, 2, 3, 1).flatten(1, 2)
-        return Passed(rows.contiguous(), self._logits(output, len(pixels)))
+        logits = read_logits(output, len(pixels), self.explainer.score) if predict else None
+        return Passed(rows.contiguous(), None if logits is None else logits.float())
 
     def concept_logits(self, bank: ConceptBank) -> tuple[Tensor, Tensor] | None:
         """Return the logits (k, classes) of each concept laid over the grid at full presence.
@@ -133,15 +129,12 @@ class Network:
         """
         if self.classes is None:
             return None
-        size = self.preprocessing.size
         concepts = torch.cat([bank.at_full_presence, torch.zeros_like(bank.components[:1])])
-
-        def lay(maps: Tensor) -> Answer:
-            return concepts.to(maps)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
-
-        pixels = np.zeros((len(concepts), size, size, 3), np.uint8)
-        logits = self._logits(self._run(self._input(pixels), lay), len(concepts))
-        assert logits is not None
+        maps = torch.empty(1, self.channels, *self.cells, dtype=self.explainer.dtype)
+        black = np.zeros((1, *(self.preprocessing.size,) * 2, 3), np.uint8)
+        tail = Tail(self.model, self.layer, self._input(black), layout=self.explainer.layout,
+                    score=self.explainer.score)  # fmt: skip
+        logits = tail(over_grid(concepts, maps.to(self.device))).float()
         return logits[:-1], logits[-1]
 
     def digest(self) -> str:
@@ -154,9 +147,9 @@ class Network:
         return digest.hexdigest()
 
     def _input(self, pixels: np.ndarray) -> Tensor:
-        levels = torch.from_numpy(pixels).to(self.device).flatten(2)
-        x = levels.float().mul_(self._scale).add_(self._shift).to(self.explainer.dtype)
-        return x.view(pixels.shape).permute(0, 3, 1, 2)  # channels-last
+        levels = torch.from_numpy(pixels).to(self.device)
+        x = self.preprocessing.normalise(levels).to(self.explainer.dtype)
+        return x.permute(0, 3, 1, 2)  # channels-last in memory
 
     def _run(self, x: Tensor, fn: Any) -> Any:
         with model_errors(x), self._autocast(), torch.inference_mode():
@@ -166,22 +159,6 @@ class Network:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-    def _logits(self, output: Any, count: int) -> Tensor | None:
-        if output is not None and self.explainer.score is not None:
-            return read_scores(output, self.explainer.score).float()
-        try:
-            logits = None if output is None else main_tensor(output)
-        except LayerError:
-            return None
-        if logits is None or logits.ndim != 2 or len(logits) != count:
-            return None
-        return logits.float()
-
-
-def replace_fixed(preprocessing: Any) -> Any:
-    """Return the preprocessing that squashes every photo to one square, so that batches form."""
-    return replace(preprocessing, fixed=True)
 
 
 def batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:

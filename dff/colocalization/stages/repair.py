@@ -24,28 +24,28 @@ __all__ = ["check_apart", "forget_changed", "repair"]
 SHOWN = 3  # changed photos that are named
 
 
-def check_apart(given: Any, out: Path) -> None:
+def check_apart(dataset: Any, out: Path) -> None:
     """Refuse a run in the folder of its own images.
 
     Args:
-        given: the dataset, opened or as the user named it.
+        dataset: it, opened or as the user named it.
         out: the run's folder.
 
     Raises:
         UsageError: the dataset, or one of its files, lies in the run's folder, or is it.
     """
     inside = os.path.realpath(out)
-    places = set()
-    if isinstance(given, (str, os.PathLike)):
-        places.add(os.fspath(given))
-    elif isinstance(given, Dataset):
-        places = {os.path.dirname(file) for i in range(len(given)) if (file := given.file(i))}
-        places |= {given.given} if given.given else set()
-    for place in sorted(places):
-        real = os.path.realpath(place)
+    paths = set()
+    if isinstance(dataset, (str, os.PathLike)):
+        paths.add(os.fspath(dataset))
+    elif isinstance(dataset, Dataset):
+        paths = {os.path.dirname(file) for i in range(len(dataset)) if (file := dataset.file(i))}
+        paths |= {dataset.given} if dataset.given else set()
+    for path in sorted(paths):
+        real = os.path.realpath(path)
         if real == inside or real.startswith(inside + os.sep):
             raise UsageError(
-                f"--out {str(out)!r} holds what is read, {place!r}: choose another folder"
+                f"--out {str(out)!r} holds what is read, {path!r}: choose another folder"
             )
 
 
@@ -55,9 +55,9 @@ def repair(job: Job) -> None:
     names = folder.damaged()
     damaged = {stage.name: list(filter(stage.leaves, names)) for stage in STAGES}
     if any(damaged.values()):
-        for some in damaged.values():
-            folder.forget(some)
-        folder.redo(_stages_for({stage for stage, some in damaged.items() if some}, folder))
+        for files in damaged.values():
+            folder.forget(files)
+        folder.redo(_stages_for({stage for stage, files in damaged.items() if files}, folder))
     forget_changed(job)
 
 
@@ -86,12 +86,12 @@ def forget_changed(job: Job) -> bool:
     _say(job.dataset, changed)
     refit = not changed.isdisjoint(job.plan.chosen.tolist())
     names = []
-    for kind, chunks in (("rows", job.plan.fit_chunks), ("parts", job.chunks)):
+    for pass_name, chunks in (("rows", job.plan.fit_chunks), ("parts", job.chunks)):
         for index, ids in enumerate(chunks):
             touched = not changed.isdisjoint(ids)
-            if kind == "rows" and touched:
+            if pass_name == "rows" and touched:
                 names.append(chunk_name("rows", index))
-            if kind == "parts" and (touched or refit):
+            if pass_name == "parts" and (touched or refit):
                 names += [chunk_name(part, index) for part in PARTS]
     names += ["bank.safetensors"] if refit else []
     folder.redo([stage.name for stage in (STAGES if refit else STAGES[2:])])

@@ -24,7 +24,7 @@ class Tally:
 
     concepts: int
     images: dict[int | str, int] = field(default_factory=dict)
-    found: dict[int | str, np.ndarray] = field(default_factory=dict)
+    present: dict[int | str, np.ndarray] = field(default_factory=dict)
     mean: dict[int | str, np.ndarray] = field(default_factory=dict)
     together: np.ndarray = field(init=False)
     total: int = 0
@@ -32,25 +32,27 @@ class Tally:
     def __post_init__(self) -> None:
         self.together = np.zeros((self.concepts, self.concepts), np.int64)
 
-    def add(self, groups: Sequence[int | str | None], found: np.ndarray, mean: np.ndarray) -> None:
-        """Count images (n,) with what was found (n, k) and the maps' means (n, k)."""
+    def add(
+        self, groups: Sequence[int | str | None], present: np.ndarray, mean: np.ndarray
+    ) -> None:
+        """Count images (n,) with where concepts are present (n, k) and the maps' means (n, k)."""
         self.total += len(groups)
-        self.together += found.astype(np.int64).T @ found.astype(np.int64)
-        for group, here, level in zip(groups, found, mean, strict=True):
+        self.together += present.astype(np.int64).T @ present.astype(np.int64)
+        for group, image_present, level in zip(groups, present, mean, strict=True):
             if group is not None:
                 self.images[group] = self.images.get(group, 0) + 1
-                self.found[group] = self.found.get(group, 0) + here.astype(np.int64)
+                self.present[group] = self.present.get(group, 0) + image_present.astype(np.int64)
                 self.mean[group] = self.mean.get(group, 0.0) + level.astype(np.float64)
 
 
 def image_groups(
     folder: RunFolder, concepts: int
 ) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (images that could be read, strength (n, k), mean (n, k), found (n, k)) of a run."""
+    """Yield (images that could be read, strength (n, k), mean (n, k), present (n, k)) of a run."""
     images = pq.read_table(folder.file("images.parquet"))
-    good = images.filter(pc.equal(images["status"], "ok"))
+    readable = images.filter(pc.equal(images["status"], "ok"))
     file = pq.ParquetFile(folder.file("instances.parquet"))
-    at = 0
+    offset = 0
     left: pa.Table | None = None
     for batch in file.iter_batches(
         batch_size=concepts * 4096, columns=["image_id", "strength", "mean", "x0"]
@@ -63,9 +65,9 @@ def image_groups(
         strength, mean = (
             table[name].to_numpy().reshape(count, concepts) for name in ("strength", "mean")
         )
-        found = np.asarray(table["x0"].is_valid()).reshape(count, concepts)
-        yield good.slice(at, count), strength, mean, found
-        at += count
+        present = np.asarray(table["x0"].is_valid()).reshape(count, concepts)
+        yield readable.slice(offset, count), strength, mean, present
+        offset += count
 
 
 def write_scores(
@@ -76,9 +78,9 @@ def write_scores(
 ) -> None:
     """Write scores.parquet, concepts.parquet, labels.parquet (if any) and cooccurrence.parquet."""
     by_class, by_label = Tally(len(bank)), Tally(len(bank))
-    for images, _, mean, found in image_groups(folder, len(bank)):
-        by_class.add(images["predicted_index"].to_pylist(), found, mean)
-        by_label.add(images["label"].to_pylist(), found, mean)
+    for images, _, mean, present in image_groups(folder, len(bank)):
+        by_class.add(images["predicted_index"].to_pylist(), present, mean)
+        by_label.add(images["label"].to_pylist(), present, mean)
     _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class))
     _put(folder, "concepts.parquet", _concepts(bank, logits, class_names, by_class))
     _put(folder, "cooccurrence.parquet", _cooccurrence(bank, by_class))
@@ -103,15 +105,16 @@ def _scores(
     """
     k = len(bank)
     if logits is None:
-        return pa.table({name: pa.array([], kind) for name, kind in _SCORES})
+        return pa.table({name: pa.array([], dtype) for name, dtype in _SCORES})
     at_full, empty = logits
     classes = at_full.shape[1]
     worth = (at_full - empty).cpu().double().numpy()
     images = np.array([tally.images.get(c, 0) for c in range(classes)])
     mean = np.zeros((k, classes))
-    found = np.zeros((k, classes))
+    prevalence = np.zeros((k, classes))
     for c in np.flatnonzero(images):
-        mean[:, c], found[:, c] = tally.mean[int(c)] / images[c], tally.found[int(c)] / images[c]
+        mean[:, c] = tally.mean[int(c)] / images[c]
+        prevalence[:, c] = tally.present[int(c)] / images[c]
     none = np.broadcast_to(images == 0, (k, classes)).ravel()
     names = [class_name(c, class_names) for c in range(classes)]
     columns = {
@@ -121,7 +124,7 @@ def _scores(
         "score": at_full.softmax(-1).cpu().numpy().ravel(),
         "logit": at_full.cpu().numpy().ravel(),
         "mean_contribution": pa.array((worth * mean).ravel(), mask=none),
-        "prevalence": pa.array(found.ravel(), mask=none),
+        "prevalence": pa.array(prevalence.ravel(), mask=none),
         "images": np.tile(images, k),
     }
     return pa.table(columns).cast(pa.schema(_SCORES))
@@ -140,7 +143,7 @@ def _concepts(
     class_names: Sequence[str] | None,
     tally: Tally,
 ) -> pa.Table:
-    found = tally.together.diagonal()
+    images = tally.together.diagonal()
     tops = (
         [None] * len(bank)
         if logits is None
@@ -157,8 +160,8 @@ def _concepts(
             "name": pa.array(bank.names, pa.string()),
             "color": ["#" + bytes(color.tolist()).hex() for color in bank.colors],
             "share": pa.array(bank.shares.tolist(), pa.float32()),
-            "images": pa.array(found, pa.int64()),
-            "prevalence": pa.array(found / max(tally.total, 1), pa.float32()),
+            "images": pa.array(images, pa.int64()),
+            "prevalence": pa.array(images / max(tally.total, 1), pa.float32()),
             "top_classes": pa.array(tops, pa.string()),
         }
     )
@@ -190,7 +193,7 @@ def _labels(bank: ConceptBank, tally: Tally) -> pa.Table:
             "concept": pa.array([k + 1 for k, _ in rows], pa.int32()),
             "label": pa.array([str(label) for _, label in rows], pa.string()),
             "prevalence": pa.array(
-                [tally.found[label][k] / tally.images[label] for k, label in rows], pa.float32()
+                [tally.present[label][k] / tally.images[label] for k, label in rows], pa.float32()
             ),
             "mean": pa.array(
                 [tally.mean[label][k] / tally.images[label] for k, label in rows], pa.float32()
