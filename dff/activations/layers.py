@@ -14,8 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dff.activations.hooks import observe
-from dff.activations.layouts import Layout, Score, detect_layout, read_scores, tensors_of
+from dff.activations.hooks import fused_parts, observe
+from dff.activations.layouts import (
+    PARTS,
+    Layout,
+    Score,
+    detect_layout,
+    is_backbone_output,
+    read_scores,
+    tensors_of,
+)
 from dff.errors import LayerError
 from dff.maps import Grid
 
@@ -30,14 +38,15 @@ class LayerInfo:
     """One layer of a survey.
 
     Attributes:
-        name: dotted name.
+        name: dotted name, with ``:query``, ``:key`` or ``:value`` for a third of a fused layer.
         kind: class name of the module.
         shape: shape of its (main) output for one image.
         layout: how the output reads as maps; None where there is no grid.
         runs: how often it ran in one forward pass.
         passes_all: everything that reaches the output passes through it (no skip goes around).
-        reaches: the grid has a gradient from the output. False for the last block of a
-            class-token transformer, whose patch tokens nobody reads.
+        reaches: the grid has a gradient from the scores. False for the last block of a
+            class-token transformer, whose patch tokens nobody reads. True of a backbone's layers:
+            there are no scores to reach.
         alone: its output holds no other tensor that the model could go on with, such as one that
             is pooled already.
         passive: it pools, drops or rearranges, without weights of its own.
@@ -58,7 +67,8 @@ class LayerInfo:
         """Number of channels of the maps; None where there is no grid."""
         if self.layout is None:
             return None
-        return self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
+        count = self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
+        return count if self.layout.part is None else count // len(PARTS)
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,10 @@ class Survey:
     """All layers of a model, in the order they finish, for one input.
 
     Keep it no longer than needed: it holds the activations of the recorded pass.
+
+    Attributes:
+        layers: what ran.
+        outputs: number of scores of the model; 0 for a backbone, whose output is no scores.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -79,6 +93,11 @@ class Survey:
         Of the layers with a grid that has a say in the output: the last one that everything
         passes through; if possible not one of class maps, nor without weights of its own
         (pooling, dropout).
+
+        Of a backbone, the grid need have no say in the output: where that is the class token
+        alone, as of DINO's and CLIP's encoders, the patch tokens of the last block, normalised,
+        are what dense tasks read all the same (DINOv2's ``x_norm_patchtokens``; Amir et al. 2021
+        take tokens and keys of the last blocks). So it is the final norm, or the last block.
 
         Raises:
             LayerError: no layer has a grid.
@@ -136,11 +155,15 @@ class Survey:
         return stride if anchored_error < tiled_error else None
 
 
-def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> Survey:
+def survey(
+    model: nn.Module, inputs: Tensor, *, score: Score | None = None, head: bool = True
+) -> Survey:
     """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
 
-    One recorded forward pass and one backward pass; nothing is left on the model. `score` reads
-    the scores from an output that holds no logits (:func:`dff.activations.layouts.read_scores`).
+    One recorded forward pass and one backward pass (of a backbone none); nothing is left on the
+    model. `score` reads the scores from an output that holds no logits
+    (:func:`dff.activations.layouts.read_scores`). Without one, the output is no scores if `head`
+    is False, or if it names hidden states and no logits.
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
     found: dict[str, LayerInfo] = {}
@@ -148,8 +171,11 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
     nodes: dict[str, tuple[Any, int]] = {}
 
     def visit(name: str, module: nn.Module, output: Any) -> None:
+        names = (name, *(f"{name}:{part}" for part in fused_parts(name, module)))
         if name in found:
-            found[name] = replace(found[name], runs=found[name].runs + 1)
+            for one in names:
+                if one in found:
+                    found[one] = replace(found[one], runs=found[one].runs + 1)
             return
         held = tensors_of(output)
         if not held:
@@ -161,23 +187,32 @@ def survey(model: nn.Module, inputs: Tensor, *, score: Score | None = None) -> S
         kind = type(module).__name__
         passive = any(part in kind for part in SKIPPED) and next(module.parameters(), None) is None
         found[name] = LayerInfo(name, kind, shape, layout, alone=alone, passive=passive)
-        if found[name].layout is not None and tensor.grad_fn is not None:
-            tensors[name], nodes[name] = tensor, (tensor.grad_fn, tensor.output_nr)
+        if layout is None:
+            return
+        for third, part in zip(names[1:], PARTS, strict=False):
+            # The other two are what the model could go on with.
+            found[third] = replace(
+                found[name], name=third, layout=replace(layout, part=part), alone=False
+            )
+        if tensor.grad_fn is not None:
+            for one in names:
+                tensors[one], nodes[one] = tensor, (tensor.grad_fn, tensor.output_nr)
 
     leaf = inputs.detach().clone().requires_grad_()
     # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
     output = observe(model, visit, leaf + 0, grad=True)
+    scored = score is not None or (head and not is_backbone_output(output))
     with torch.enable_grad():
         result = read_scores(output, score)
     if result.grad_fn is not None:
         cuts = _cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
-        reaching = _reaching(result, leaf, nodes, found)
+        reaching = _reaching(result, leaf, nodes, found) if scored else set(nodes)
         if not reaching:  # a head whose weights are still zero: look from what enters it
             reaching = _reaching(result, leaf, nodes, found, beneath_head=True)
         for (name, (node, _)), one in zip(nodes.items(), map(found.get, nodes), strict=True):
             assert one is not None
             found[name] = replace(one, passes_all=node in cuts, reaches=name in reaching)
-    return Survey(tuple(found.values()), int(result.shape[-1]), leaf, tensors)
+    return Survey(tuple(found.values()), int(result.shape[-1]) if scored else 0, leaf, tensors)
 
 
 def _reaching(
