@@ -142,12 +142,22 @@ def test_other_layouts_have_parts(kind):
                             r": expected a layer named qkv .* did you mean 'blocks\.1\.attn\.qkv"),
         ("blocks.1:value", r"layer 'blocks\.1' \(Block\) has no part 'value'"),
         ("blocks.1.attn.qkv:keys", r"has no layer 'blocks\.1\.attn\.qkv:keys'; did you mean"),
+        ("blocks.1.attn:key", r"no part 'key'.*did you mean 'blocks\.1\.attn\.qkv:key'"),
         ("blocks.9.attn.qkv:key", r"has no layer 'blocks\.9\.attn\.qkv:key'"),
     ],
 )  # fmt: skip
 def test_parts_that_do_not_fit(layer, message, model):
     with pytest.raises(LayerError, match=message):
         resolve_layer(model, layer)
+
+
+def test_keys_that_are_layers_of_their_own_are_pointed_at():
+    model = nn.ModuleDict({"attention": nn.ModuleDict({"k_proj": nn.Linear(4, 4)})})
+    for layer in ("attention:key", "attention.k_proj:key"):
+        with pytest.raises(LayerError, match=r"a layer of its own, 'attention\.k_proj'"):
+            resolve_layer(model, layer)
+    with pytest.raises(LayerError, match=r"the model has no such layer"):
+        resolve_layer(model, "attention:value")
 
 
 def test_a_layout_of_ones_own_has_no_parts(model):

@@ -143,6 +143,13 @@ def test_timm_backbones(name, size, prefix, photo, tmp_path):
     check_wordless(result, tmp_path)
 
 
+def test_the_keys_of_a_pooling_are_not_chosen():
+    settings = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2, "num_classes": 0}
+    model = seeded(lambda: timm.create_model("vit_base_patch16_siglip_224", **settings))
+    assert "attn_pool.kv" in dict(model.named_modules())
+    assert Explainer(model, preprocessing=Preprocessing(size=64)).layer == "norm"
+
+
 def test_a_convolutional_backbone_ends_at_its_last_grid(photo):
     model = seeded(lambda: timm.create_model("test_resnet", num_classes=0))
     explainer = Explainer(model, preprocessing=Preprocessing(size=64))

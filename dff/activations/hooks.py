@@ -252,12 +252,10 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
     named = dict(model.named_modules())
     name, part = split_part(layer)
     if part is not None and name in named and part not in fused_parts(name, named[name]):
-        fused = [f"{one}:{part}" for one in named if fused_parts(one, named[one])]
-        advice = closest(layer, fused) or "; where these are layers of their own, name the layer"
         raise LayerError(
             f"layer {name!r} ({_outline(named[name])}) has no part {part!r}: expected a layer "
             f"named qkv that gives {', '.join(PARTS)} side by side, 3 times its input's channels"
-            + advice
+            + _instead(named, name, part)
         )
     if name in named and name:
         return layer, named[name]
@@ -287,6 +285,16 @@ def fused_parts(name: str, module: nn.Module) -> tuple[str, ...]:
     else:
         triples = False
     return PARTS if triples and "qkv" in name.rpartition(".")[2].lower() else ()
+
+
+def _instead(named: Mapping[str, nn.Module], name: str, part: str) -> str:
+    """Say what else has the part: a layer of its own in there, or fused ones of like names."""
+    alone = (part, part[0], f"{part}_proj", f"{part[0]}_proj", f"to_{part[0]}")
+    inside = [one for one in named if one.startswith(name) and one.rpartition(".")[2] in alone]
+    if inside:
+        return f"; here it is a layer of its own, {inside[0]!r}"
+    fused = [f"{one}:{part}" for one in named if fused_parts(one, named[one])]
+    return closest(f"{name}:{part}", fused) or "; the model has no such layer"
 
 
 def _outline(module: nn.Module) -> str:

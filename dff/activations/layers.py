@@ -84,6 +84,7 @@ class Survey:
 
     layers: tuple[LayerInfo, ...]
     outputs: int
+    _embedding: int | None
     _input: Tensor
     _tensors: dict[str, Tensor]
 
@@ -97,7 +98,8 @@ class Survey:
         Of a backbone, the grid need have no say in the output: where that is the class token
         alone, as of DINO's and CLIP's encoders, the patch tokens of the last block, normalised,
         are what dense tasks read all the same (DINOv2's ``x_norm_patchtokens``; Amir et al. 2021
-        take tokens and keys of the last blocks). So it is the final norm, or the last block.
+        take tokens and keys of the last blocks). So it is the final norm, or the last block: the
+        last such layer that is as wide as the embedding, which the keys of a pooling are not.
 
         Raises:
             LayerError: no layer has a grid.
@@ -107,6 +109,7 @@ class Survey:
             one for one in able if one.channels != self.outputs and one.alone and not one.passive
         ]
         for candidates in (
+            [one for one in fit if one.passes_all and one.channels == self._embedding],
             [one for one in fit if one.reaches and one.passes_all],
             [one for one in able if one.reaches and one.passes_all and one.alone],
             [one for one in fit if one.reaches],
@@ -212,7 +215,9 @@ def survey(
         for (name, (node, _)), one in zip(nodes.items(), map(found.get, nodes), strict=True):
             assert one is not None
             found[name] = replace(one, passes_all=node in cuts, reaches=name in reaching)
-    return Survey(tuple(found.values()), int(result.shape[-1]) if scored else 0, leaf, tensors)
+    width = int(result.shape[-1])
+    outputs, embedding = (width, None) if scored else (0, width)
+    return Survey(tuple(found.values()), outputs, embedding, leaf, tensors)
 
 
 def _reaching(
