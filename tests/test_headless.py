@@ -199,6 +199,17 @@ def test_modules_of_ones_own(photo):
     assert scored(photo, concepts=2).scores.shape == (2, 4)
 
 
+def test_likeness_to_texts_is_a_score(photo):
+    model = built("CLIPVisionModelWithProjection", "CLIPVisionConfig", {**FED, "projection_dim": 8})
+    texts = images(2, 8) - 0.5
+    assert Explainer(model).unscored
+    result = Explainer(
+        model, score=lambda output: output.image_embeds @ texts.T, class_names=["horse", "meadow"]
+    )(photo, concepts=2)
+    assert {c.name for c in result.top_classes(0)} == {"horse", "meadow"}
+    assert result.cam("horse").shape == (80, 80)
+
+
 def test_a_masked_autoencoder_sees_all_patches_in_their_order(tmp_path):
     module = load_model(f"hf:{saved(tmp_path, 'mae')}").module
     x = images(1, 3, 64, 64)
