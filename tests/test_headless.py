@@ -17,7 +17,7 @@ from dff.cli import main
 from dff.errors import LayerError, ModelError
 from dff.explain import Explainer
 from dff.images import Preprocessing
-from dff.models import describe, load_model
+from dff.models import LoadedModel, describe, load_model
 from tests.toys import ConvNet, images, seeded, untouched
 
 hf = pytest.importorskip("transformers", reason="needs transformers (the test extra)")
@@ -152,7 +152,7 @@ def test_the_keys_of_a_pooling_are_not_chosen():
 
 def test_a_convolutional_backbone_ends_at_its_last_grid(photo):
     model = seeded(lambda: timm.create_model("test_resnet", num_classes=0))
-    explainer = Explainer(model, preprocessing=Preprocessing(size=64))
+    explainer = Explainer(LoadedModel(model, "mine", Preprocessing(size=64)))
     assert explainer.layer == "layer4"
     assert explainer(photo, concepts=2).predictions() == []
 

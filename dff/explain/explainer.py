@@ -295,6 +295,7 @@ def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
             )
         return describe(model)
     loaded = load_model(model) if isinstance(model, str) else model
+    loaded = replace(loaded, unscored=loaded.unscored or describe(loaded.module).unscored)
     if device is not None:
         try:
             loaded.module.to(device)
