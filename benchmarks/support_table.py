@@ -6,13 +6,15 @@
 The rows are kept in support_table.json beside this file; docs/support.md shows all that are.
 
 Models: every classification model of torchvision, the smallest model of every timm family, and
-Hugging Face image classifiers built from small configurations. For each one:
+Hugging Face image classifiers built from small configurations; and backbones without a head. For
+each one:
 
 - `explain`: layer, layout and input size are found, the concepts of photos come out;
 - geometry: a bright patch that moves to the right, or down, takes the activations along by at
   least a fifth of its way, and aside by less than half of that;
 - scores at full presence are finite, and differ between concepts;
 - contributions add up to the logit: within 1e-4 where closed form, 1% elsewhere;
+  a backbone without a head has no scores, and is checked for all the rest;
 - nothing is left on the model: hooks, modes, attributes, gradients, weights.
 """
 
@@ -109,6 +111,10 @@ def check_model(source: str, name: str, model: nn.Module, size: int) -> Row:
         grid = "{} x {}".format(*result.photos[0].grid.shape)
         layout = layout_of(model, layer, size)
         check_geometry(result, size)
+        if result.shared.headless:
+            if left_behind(model) != before:
+                raise CheckError("something was left on the model")
+            return Row(source, name, size, layer, layout, grid)
         check_scores(result)
         found = result.contributions()
         gap = float(found.relative_gap.max())
@@ -321,10 +327,6 @@ def hugging_face_cases() -> Iterator[Case]:
             "CLIPForImageClassification", "CLIPConfig",
             {"vision_config": {**tiny, "patch_size": 8}, "num_labels": 10},
         ),
-        "clip-vision": ("CLIPVisionModel", "CLIPVisionConfig", {**tiny, "patch_size": 8}),
-        "clip-vision-projection": (
-            "CLIPVisionModelWithProjection", "CLIPVisionConfig", {**tiny, "patch_size": 8}
-        ),
         "ijepa": ("IJepaForImageClassification", "IJepaConfig", {**tiny, "patch_size": 8}),
         "vit-msn": ("ViTMSNForImageClassification", "ViTMSNConfig", {**tiny, "patch_size": 8}),
         "hiera": (
@@ -413,12 +415,49 @@ def hugging_face_cases() -> Iterator[Case]:
             yield Case("hf", name, lambda m=model, c=built, o=options: getattr(hf, m)(c(**o)), size)
 
 
+def backbone_cases() -> Iterator[Case]:
+    """Yield backbones without a head, of Hugging Face (small configurations) and of timm."""
+    import timm
+    import transformers as hf
+
+    tiny = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "intermediate_size": 96, "image_size": 64, "patch_size": 8}  # fmt: skip
+    configs = {
+        "Dinov2Model": ("Dinov2Config", tiny),
+        "Dinov2WithRegistersModel": ("Dinov2WithRegistersConfig", tiny),
+        "DINOv3ViTModel": ("DINOv3ViTConfig", tiny),
+        "ViTModel": ("ViTConfig", tiny),
+        "CLIPVisionModel": ("CLIPVisionConfig", tiny),
+        "CLIPVisionModelWithProjection": ("CLIPVisionConfig", tiny),
+        "SiglipVisionModel": ("SiglipVisionConfig", tiny),
+        "ConvNextModel": ("ConvNextConfig", {}),
+        "ResNetModel": ("ResNetConfig", {}),
+    }
+    for name, (config, options) in configs.items():
+        if hasattr(hf, name):
+            built = getattr(hf, config)
+            size = _own_size(options)
+            yield Case(
+                "backbone", name, lambda m=name, c=built, o=options: getattr(hf, m)(c(**o)), size
+            )
+    for name, size in (
+        ("vit_small_patch14_dinov2", 56),
+        ("vit_small_patch14_reg4_dinov2", 56),
+        ("vit_small_patch16_dinov3", 64),
+        ("vit_base_patch16_siglip_224", 64),
+        ("vit_base_patch16_224.mae", 64),
+    ):
+        build = lambda n=name, s=size: timm.create_model(n, num_classes=0, img_size=s)  # noqa: E731
+        yield Case("backbone", name, build, size)
+
+
 def _own_size(options: dict[str, Any]) -> int:
     size = options.get("image_size") or options.get("vision_config", {}).get("image_size", 224)
     return int(size[0] if isinstance(size, list) else size)
 
 
-SOURCES = {"torchvision": torchvision_cases, "hf": hugging_face_cases, "timm": timm_cases}
+SOURCES = {"torchvision": torchvision_cases, "hf": hugging_face_cases, "timm": timm_cases,
+           "backbone": backbone_cases}  # fmt: skip
 
 
 def all_cases(wanted: list[str]) -> Iterator[Case]:
@@ -437,6 +476,7 @@ TITLES = {
     "torchvision": "torchvision: all classification models",
     "timm": "timm: the smallest model of every family",
     "hf": "Hugging Face: image classifiers from small configurations",
+    "backbone": "Backbones without a head: Hugging Face's and timm's",
 }
 
 
@@ -447,8 +487,9 @@ def page(rows: list[Row]) -> str:
         "",
         "Made by `python benchmarks/support_table.py`, which builds every model with random",
         "weights, at the smallest input size that works, and checks: layer, layout and geometry",
-        "are found, concepts have maps and scores, contributions add up to the logit (gap: what",
-        "they miss, relative), nothing is left on the model. Nothing is configured for any model.",
+        "are found, concepts have maps, and scores where there is a head, contributions add up to",
+        "the logit (gap: what they miss, relative), nothing is left on the model. Nothing is",
+        "configured for any model.",
         f"The checks of all {len(rows)} took {sum(row.seconds for row in rows) / 60:.0f} minutes.",
         "",
     ]
@@ -471,12 +512,17 @@ def page(rows: list[Row]) -> str:
             "| --- | --- | --- | --- | --- | --- | --- |",
         ]
         lines += [
-            f"| {r.name} | {r.size} | `{r.layer}` | {r.layout} | {r.grid} | "
-            f"{'closed form' if r.linear else 'integrated'} | {r.gap:.0e} |"
+            f"| {r.name} | {r.size} | `{r.layer}` | {r.layout} | {r.grid} | {_way(r)} |"
             for r in good
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _way(row: Row) -> str:
+    if row.gap != row.gap:
+        return "no head | –"
+    return f"{'closed form' if row.linear else 'integrated'} | {row.gap:.0e}"
 
 
 def main(wanted: list[str]) -> int:

@@ -255,3 +255,9 @@ def test_borrowed_restores_after_an_error():
 
     with untouched(model), pytest.raises(ValueError, match="x"):
         borrowed(model, work)
+
+
+def test_tokens_of_no_grid_say_what_was_tried():
+    tokens = nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 33, 1))  # (1, 33, 48)
+    with pytest.raises(LayerError, match=r"\(as tokens, with 0 to 16 class and register tokens"):
+        intercept(tokens, "1", lambda maps: None, images(1, 3, 6, 8))

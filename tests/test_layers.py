@@ -3,7 +3,8 @@ import torch
 import torchvision
 from torch import nn
 
-from dff.activations.layers import grid_of, probe_input, survey
+from dff.activations.geometry import Geometry
+from dff.activations.layers import probe_input, survey
 from dff.activations.layouts import Layout
 from dff.errors import LayerError
 from dff.maps import Grid
@@ -79,21 +80,32 @@ def test_torchvision_layers_and_their_geometry(name, layer, stride):
         model = torchvision.models.get_model(name, weights=None)
     found = survey(model, probe_input((224, 224), model))
     assert found.default().name == layer
-    assert found.anchor_stride(layer) == stride
+    assert found.geometry(layer).anchor_stride == stride
 
 
 def test_patches_tile_and_odd_kernels_anchor():
     tokens = survey(seeded(TokenNet), images(1, 3, 32, 32))
-    assert tokens.anchor_stride("patch") is None
-    assert survey(seeded(ConvNet), images(1, 3, 64, 64)).anchor_stride("layer4") == 4
+    assert tokens.geometry("patch").anchor_stride is None
+    assert survey(seeded(ConvNet), images(1, 3, 64, 64)).geometry("layer4").anchor_stride == 4
     pixels = survey(seeded(PixelNet), images(1, 3, 9, 9))
     assert pixels.default().name == "body"
-    assert pixels.anchor_stride("body") is None, "with stride 1 both are the same"
+    assert pixels.geometry("body").anchor_stride is None, "with stride 1 both are the same"
 
 
 def test_grids_at_other_input_sizes():
-    layout = Layout("maps", 8, 12)
-    anchored = grid_of(layout, (225, 353), 32)
+    anchored = Geometry(32).grid(8, 12, (225, 353))
     assert anchored.stride == (32, 32)
     assert anchored.offset == (0.5, 0.5)
-    assert grid_of(layout, (224, 336), None) == Grid.tiled(8, 12, 224, 336)
+    assert Geometry().grid(8, 12, (224, 336)) == Grid.tiled(8, 12, 224, 336)
+
+
+def test_a_deeper_cell_sees_more_of_the_input():
+    patch = survey(seeded(TokenNet), images(1, 3, 32, 32)).geometry("patch")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model("resnet18", weights=None)
+    found = survey(model, probe_input((224, 224), model))
+    fields = [found.geometry(layer).field for layer in ("layer1", "layer2", "layer3", "layer4")]
+    assert 0 < patch.field < 8, "half of a patch of 8 pixels"
+    assert fields == sorted(fields)
+    assert 32 < fields[-1] < 112

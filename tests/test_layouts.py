@@ -17,6 +17,7 @@ from dff.activations.layouts import Layout, detect_layout
         ((1, 261, 768), (224, 224), Layout("tokens", 16, 16, 5)),
         ((1, 49, 768), (224, 224), Layout("tokens", 7, 7)),
         ((1, 14 * 20 + 1, 384), (224, 320), Layout("tokens", 14, 20, 1)),
+        ((1, 4 * 4 + 5, 384), (64, 64), Layout("tokens", 4, 4, 5)),  # not 4 x 5 and a class token
         ((1, 3, 5, 9), (5, 9), Layout("maps", 5, 9)),
         ((1, 2048, 1, 1), (224, 224), None),
         ((1, 1000), (224, 224), None),

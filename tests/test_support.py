@@ -29,7 +29,7 @@ def test_models_of_torchvision(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["beit", "clip", "clip-vision", "convnext", "deit", "dinov2-registers", "resnet",
+    ["beit", "clip", "convnext", "deit", "dinov2-registers", "resnet",
      "swin", "vit"],
 )  # fmt: skip
 def test_models_of_hugging_face(name):
@@ -44,6 +44,15 @@ def test_models_of_hugging_face(name):
 def test_models_of_timm(name, size):
     timm = pytest.importorskip("timm")
     assert check_case(Case("timm", name, lambda: timm.create_model(name), size)).failure == ""
+
+
+@pytest.mark.parametrize("name", ["Dinov2WithRegistersModel", "CLIPVisionModelWithProjection",
+                                  "ConvNextModel", "vit_small_patch16_dinov3"])  # fmt: skip
+def test_backbones(name):
+    (case,) = [c for c in all_cases([f"backbone:{name}"]) if c.name == name]
+    row = check_case(case)
+    assert row.failure == ""
+    assert "no head" in page([row])
 
 
 def test_the_page_names_failures_with_their_reason():

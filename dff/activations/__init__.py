@@ -21,6 +21,7 @@ from dff.activations.hooks import (
     intercept,
     observe,
     resolve_layer,
+    split_part,
 )
 from dff.activations.tail import Tail, run_scored
 
@@ -35,4 +36,5 @@ __all__ = [
     "observe",
     "resolve_layer",
     "run_scored",
+    "split_part",
 ]

@@ -14,7 +14,7 @@ BatchNorm statistics are never touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from dff.activations.borrowing import borrowed
 from dff.activations.layouts import (
+    MAX_PREFIX,
+    PARTS,
     Layout,
     Rearrangement,
     detect_layout,
@@ -36,9 +38,11 @@ __all__ = [
     "Appended",
     "LayoutLike",
     "Replaced",
+    "fused_parts",
     "intercept",
     "observe",
     "resolve_layer",
+    "split_part",
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
@@ -106,6 +110,8 @@ def intercept(
     Args:
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
+            ``NAME:key``, ``NAME:query`` or ``NAME:value`` is that third of a layer which puts the
+            three side by side (:func:`fused_parts`).
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),
             :class:`Replaced` (other items), or :data:`STOP`.
@@ -191,19 +197,27 @@ def _reading(
     name: str, output: Any, tensor: Tensor, input_size: _InputSize, layout: LayoutLike
 ) -> Layout | Rearrangement:
     """Return the layout to read an output with: the one given, traced, or recognised."""
-    if isinstance(layout, (Layout, Rearrangement)):
-        return layout
+    part = split_part(name)[1]
+    if isinstance(layout, Layout):
+        return replace(layout, part=part)
     if layout is not None:
-        return Rearrangement.traced(layout, output)
+        if part is not None:
+            raise LayerError(f"a layout= of your own reads all of a layer: name it without :{part}")
+        return layout if isinstance(layout, Rearrangement) else Rearrangement.traced(layout, output)
     size, batch = input_size
     # Windows of images, laid out as items of the batch, are no grid of them.
     reading = detect_layout(tuple(tensor.shape), size) if len(tensor) in (batch, 1) else None
     if reading is None:
+        tried = (
+            f" (as tokens, with 0 to {MAX_PREFIX} class and register tokens before a grid of the "
+            "input's proportions)"
+        )
         raise LayerError(
             f"layer {name!r} has no grid: its output is {tuple(tensor.shape)} for {batch} input(s) "
-            f"of {size[0]} x {size[1]}; choose an earlier one (`dff layers` lists them)"
+            f"of {size[0]} x {size[1]}{tried if tensor.dim() == 3 else ''}; choose an earlier one "
+            "(`dff layers` lists them), or say how it reads with layout="
         )
-    return reading
+    return replace(reading, part=part)
 
 
 def observe(
@@ -222,10 +236,11 @@ def observe(
 
 
 def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:
-    """Return (dotted name, module) of a layer of `model`.
+    """Return (name, module) of a layer of `model`; ``:key`` and its like stay in the name.
 
     Raises:
-        LayerError: no such name (the closest ones are given), or the module is not the model's.
+        LayerError: no such name (the closest ones are given), the module is not the model's, or
+            it has no such part.
     """
     if isinstance(layer, nn.Module):
         for name, module in model.named_modules():
@@ -235,12 +250,57 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
             f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
         )
     named = dict(model.named_modules())
-    if layer in named and layer:
-        return layer, named[layer]
+    name, part = split_part(layer)
+    if part is not None and name in named and part not in fused_parts(name, named[name]):
+        raise LayerError(
+            f"layer {name!r} ({_outline(named[name])}) has no part {part!r}: expected a layer "
+            f"named qkv that gives {', '.join(PARTS)} side by side, 3 times its input's channels"
+            + _instead(named, name, part)
+        )
+    if name in named and name:
+        return layer, named[name]
     raise LayerError(
         f"{type(model).__name__} has no layer {layer!r}"
         + (closest(layer, named) or "; `dff layers` lists them")
     )
+
+
+def split_part(layer: str) -> tuple[str, str | None]:
+    """Return the module's name and the part of ``NAME:key`` (or query, value); else no part."""
+    name, _, part = layer.rpartition(":")
+    return (name, part) if part in PARTS else (layer, None)
+
+
+def fused_parts(name: str, module: nn.Module) -> tuple[str, ...]:
+    """Return :data:`~dff.activations.layouts.PARTS` if a layer's output is these; else nothing.
+
+    It is for a linear layer, or a convolution of single cells, whose name holds "qkv" and which
+    triples the channels: timm's and most others' transformers split its output so, in this order.
+    What the block does to them later (normalisation, rotary positions) comes after.
+    """
+    if isinstance(module, nn.Linear):
+        triples = module.out_features == 3 * module.in_features
+    elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+        triples = module.out_channels == 3 * module.in_channels
+    else:
+        triples = False
+    return PARTS if triples and "qkv" in name.rpartition(".")[2].lower() else ()
+
+
+def _instead(named: Mapping[str, nn.Module], name: str, part: str) -> str:
+    """Say what else has the part: a layer of its own in there, or fused ones of like names."""
+    alone = (part, part[0], f"{part}_proj", f"{part[0]}_proj", f"to_{part[0]}")
+    inside = [one for one in named if one.startswith(name) and one.rpartition(".")[2] in alone]
+    if inside:
+        return f"; here it is a layer of its own, {inside[0]!r}"
+    fused = [f"{one}:{part}" for one in named if fused_parts(one, named[one])]
+    return closest(f"{name}:{part}", fused) or "; the model has no such layer"
+
+
+def _outline(module: nn.Module) -> str:
+    sizes = [getattr(module, one, None) for one in ("in_features", "out_features")]
+    kind = type(module).__name__
+    return kind if None in sizes else f"{kind}, {sizes[0]} to {sizes[1]} channels"
 
 
 def _run(model: nn.Module, inputs: Inputs) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,12 @@ from torch import Tensor
 from dff.errors import LayerError
 
 __all__ = [
+    "PARTS",
     "Layout",
     "Rearrangement",
     "Score",
     "detect_layout",
+    "is_backbone_output",
     "main_tensor",
     "over_grid",
     "read_logits",
@@ -38,17 +40,32 @@ MAX_PREFIX = 16
 """The most class and register tokens that may precede the grid."""
 
 
+PARTS = ("query", "key", "value")
+"""What a fused layer of an attention block puts side by side, in this order."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """The reading of one layer's output: `kind` is "maps", "channels_last" or "tokens"."""
+    """The reading of one layer's output.
+
+    Attributes:
+        kind: "maps", "channels_last" or "tokens".
+        rows: of the grid.
+        cols: of the grid.
+        prefix: class and register tokens before the grid.
+        part: one of :data:`PARTS` to read that third of the channels alone; None reads all.
+    """
 
     kind: str
     rows: int
     cols: int
     prefix: int = 0
+    part: str | None = None
 
     def to_maps(self, output: Tensor) -> Tensor:
         """View an output as maps (batch, channels, rows, cols), without a copy."""
+        if self.part is not None:
+            output = self._third(output)
         if self.kind == "maps":
             return output
         if self.kind == "channels_last":
@@ -59,8 +76,14 @@ class Layout:
         """Write maps (m, channels, rows, cols) back as an output of m items.
 
         `source` (m,) names the item of `output` whose prefix tokens each one carries; None
-        means that the items are the output's own.
+        means that the items are the output's own. So it does whose other parts, if the maps are
+        but a part of the channels.
         """
+        if self.part is not None:
+            items = (output if source is None else output[source]).clone()
+            own = self._third(items)
+            own.copy_(replace(self, part=None).from_maps(maps, own))
+            return items
         if self.kind == "maps":
             return maps
         if self.kind == "channels_last":
@@ -70,6 +93,13 @@ class Layout:
             return tokens
         prefix = output[:, : self.prefix]
         return torch.cat([prefix if source is None else prefix[source], tokens], 1)
+
+    def _third(self, output: Tensor) -> Tensor:
+        """View the channels of the part."""
+        assert self.part is not None
+        axis = 1 if self.kind == "maps" else -1
+        width = output.shape[axis] // len(PARTS)
+        return output.narrow(axis, PARTS.index(self.part) * width, width)
 
 
 @dataclass(frozen=True)
@@ -151,14 +181,19 @@ def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
 
 
 def _token_layout(count: int, input_size: tuple[int, int]) -> Layout | None:
-    """Find the grid with the fewest prefix tokens that a square patch could have made."""
+    """Find the grid with the fewest prefix tokens that a square patch could have made.
+
+    Square inputs have square grids: both sides are rounded alike.
+    """
     height, width = input_size
     best: tuple[int, float, Layout] | None = None
     for stride in range(1, max(height, width) + 1):
         for rows in {height // stride, -(-height // stride)}:
             for cols in {width // stride, -(-width // stride)}:
                 prefix = count - rows * cols
-                if min(rows, cols) < 2 or not 0 <= prefix <= MAX_PREFIX:
+                if min(rows, cols) < 2 or (height == width and rows != cols):
+                    continue
+                if not 0 <= prefix <= MAX_PREFIX:
                     continue
                 skew = abs(rows * width - cols * height) / (rows * width)
                 if best is None or (prefix, skew) < best[:2]:
@@ -237,6 +272,12 @@ def over_grid(vectors: Tensor, maps: Tensor) -> Tensor:
     Returns (m, channels, rows, cols), in the precision and on the device of the maps.
     """
     return vectors.to(maps)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+
+
+def is_backbone_output(output: Any) -> bool:
+    """Whether a model's output names hidden states and no logits: it is no classifier's."""
+    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    return "last_hidden_state" in named and "logits" not in named
 
 
 def replace_main_tensor(output: Any, new: Tensor) -> Any:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations.borrowing import borrowed, model_errors, plainly
-from dff.activations.hooks import LayoutLike, Replaced, intercept, observe, resolve_layer
+from dff.activations.hooks import (
+    LayoutLike,
+    Replaced,
+    intercept,
+    observe,
+    resolve_layer,
+    split_part,
+)
 from dff.activations.layouts import Score, read_scores
 from dff.errors import ModelError
 
@@ -140,13 +147,14 @@ def after_layer(model: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:
     before: set[nn.Module] = set()
     after: dict[nn.Module, int] = {}
     passed = [False]
+    ending = split_part(layer)[0]
 
     def visit(name: str, module: nn.Module, _output: object) -> None:
         if not passed[0]:
             before.add(module)
         elif next(module.children(), None) is None:
             after[module] = after.get(module, 0) + 1
-        passed[0] = passed[0] or name == layer
+        passed[0] = passed[0] or name == ending
 
     observe(model, visit, x)
     return [module for module, runs in after.items() if runs == 1 and module not in before]

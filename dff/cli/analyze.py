@@ -11,7 +11,7 @@ import typer
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, progress, say, settings, swatch, working
 from dff.cli.outputs import reserve
-from dff.errors import UsageError
+from dff.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,6 +113,8 @@ def analyze(
     )
     with working(f"loading {chosen.model}"):
         explainer = chosen.explainer(factorizer=factorizer)
+    if explainer.unscored and (asked or check or (explainer.headless and target is not None)):
+        raise ModelError(explainer.unscored)
     reports = []
     for folder, group in progress(list(groups.items()), "analysing"):
         with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
@@ -219,7 +221,7 @@ def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Call
 
 
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
-    """Print the table of concepts, the photos' own classes, and the paths."""
+    """Print the table of concepts, the photos' own classes if there are any, and the paths."""
 
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
@@ -235,11 +237,14 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
         )
     ]
     say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} photo(s)")
-    print_table(["concept", ">share", "top classes at full presence"], rows)
-    if result.unscored:
-        say(result.unscored)
-    for photo in result.photos:
-        say(f"{photo.picture.name}: {classes(photo.predictions(top_k=3))}")
+    if result.shared.headless:
+        print_table(["concept", ">share"], [row[:2] for row in rows])
+    else:
+        print_table(["concept", ">share", "top classes at full presence"], rows)
+        if result.unscored:
+            say(result.unscored)
+        for photo in result.photos:
+            say(f"{photo.picture.name}: {classes(photo.predictions(top_k=3))}")
     say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
     say()
     for path in paths:

@@ -172,16 +172,18 @@ def _report(run: Run) -> None:
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
     say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
+    facts = run.table("concepts").to_pylist()
+    scored = any(row["top_classes"] for row in facts)
     print_table(
-        ["concept", ">share", ">in images", "classes at full presence"],
+        ["concept", ">share", ">in images", *(["classes at full presence"] if scored else [])],
         [
             (
                 swatch(row["color"], row["name"]),
                 f"{row['share']:.1%}",
                 f"{row['prevalence']:.0%}",
                 ", ".join(c.split(",")[0] for c in (row["top_classes"] or "").split("; ")),
-            )
-            for row in run.table("concepts").to_pylist()
+            )[: 4 if scored else 3]
+            for row in facts
         ],
     )
     if counts["unreadable"]:

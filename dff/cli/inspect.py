@@ -34,7 +34,8 @@ def layers(
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
-        surveyed = survey(loaded.module, probe_input((side, side), loaded.module))
+        probe = probe_input((side, side), loaded.module)
+        surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
     default = surveyed.default().name
     rows = [
         {

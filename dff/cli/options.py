@@ -44,8 +44,9 @@ NumClasses = Annotated[
     int | None,
     typer.Option(
         "--num-classes",
-        min=1,
-        help="Classes of the head. Default: those of the labels or the weights.",
+        min=0,
+        help="Classes of the head; 0 for none: concepts without scores. Default: those of the "
+        "labels or the weights.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -66,7 +67,8 @@ Size = Annotated[
 Layer = Annotated[
     str | None,
     typer.Option(
-        help="Target layer (see `dff layers`). Default: the last one that has a grid.",
+        help="Target layer (see `dff layers`), or its keys alone: blocks.11.attn.qkv:key (or "
+        ":query, :value). Default: the last one that has a grid.",
         rich_help_panel=_MODEL,
     ),
 ]

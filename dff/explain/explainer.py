@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, Tail, resolve_layer
 from dff.activations.borrowing import model_errors, plainly
-from dff.activations.layers import LayerInfo, Survey, grid_of, probe_input, survey
-from dff.activations.layouts import Layout, Score
+from dff.activations.layers import LayerInfo, Survey, probe_input, survey
+from dff.activations.layouts import Score
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -34,7 +34,7 @@ from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.images import Picture, Preprocessing, read_image
 from dff.maps import Grid
-from dff.models import LoadedModel, describe, load_model
+from dff.models import LoadedModel, describe, load_model, without_head
 
 __all__ = ["Explainer"]
 
@@ -53,13 +53,19 @@ class Explainer:
         class_names: one a logit; None takes the model's own.
         score: for a model that is no classifier: from its output for n images to scores
             (n, classes), such as the similarity to some text embeddings or a box's score. None
-            takes the logits, or the output's first tensor, averaged over its positions.
+            takes the logits, or the output's first tensor, averaged over its positions; of a
+            backbone without a head (DINO, CLIP, MAE, ``num_classes=0``) it takes none, and
+            nothing is scored.
         factorizer: what finds the concepts in place of NMF and semi-NMF: a name
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
             by the call. None: the sign of the activations decides.
         device: where a model given by name runs, such as "cuda"; a module of your own stays
             where it is.
+
+    Attributes:
+        headless: the model has no scores at all: photos have no classes either.
+        unscored: why the concepts have no scores; None where they have.
 
     Raises:
         UsageError: no such factorizer.
@@ -91,11 +97,13 @@ class Explainer:
         probe = probe_input((self.preprocessing.size,) * 2, self.model)
         self.device, self.dtype = probe.device, probe.dtype
         name = None if layer is None else resolve_layer(self.model, layer)[0]
-        surveyed = _survey(self.model, probe, score)
+        surveyed = _survey(self.model, probe, score, loaded.unscored is None)
         info = surveyed.default() if name is None else surveyed[name]
         self.layer = info.name
-        self.unscored = _why_unscored(info)
-        self._anchor_stride = plainly(lambda: surveyed.anchor_stride(info.name))
+        self.headless = not surveyed.outputs
+        own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
+        self.unscored = own if self.headless else _why_unscored(info)
+        self._geometry = plainly(lambda: surveyed.geometry(info.name))
 
     def __call__(
         self,
@@ -216,6 +224,7 @@ class Explainer:
             layout=self.layout,
             score=self.score,
             grad=cam,
+            scored=not self.headless,
         )
         return self._explanation(pictures, groups, batches, result)
 
@@ -251,8 +260,8 @@ class Explainer:
 
     def grid(self, coefficients: Tensor, x: Tensor) -> Grid:
         """Return where the cells of coefficients (k, rows, cols) lie in the input (…, h, w)."""
-        layout = Layout("maps", int(coefficients.shape[1]), int(coefficients.shape[2]))
-        return grid_of(layout, (int(x.shape[-2]), int(x.shape[-1])), self._anchor_stride)
+        rows, cols = int(coefficients.shape[1]), int(coefficients.shape[2])
+        return self._geometry.grid(rows, cols, (int(x.shape[-2]), int(x.shape[-1])))
 
 
 def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
@@ -264,6 +273,7 @@ def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
             )
         return describe(model)
     loaded = load_model(model) if isinstance(model, str) else model
+    loaded = replace(loaded, unscored=loaded.unscored or describe(loaded.module).unscored)
     if device is not None:
         try:
             loaded.module.to(device)
@@ -284,9 +294,9 @@ def _why_unscored(info: LayerInfo) -> str | None:
     )
 
 
-def _survey(model: nn.Module, probe: Tensor, score: Score | None) -> Survey:
+def _survey(model: nn.Module, probe: Tensor, score: Score | None, head: bool) -> Survey:
     with model_errors(probe, advice="; give its preprocessing (size) with preprocessing="):
-        return plainly(lambda: survey(model, probe, score=score))
+        return plainly(lambda: survey(model, probe, score=score, head=head))
 
 
 def _tensors(pictures: Sequence[Picture], preprocessing: Preprocessing) -> list[Tensor]:

@@ -93,6 +93,7 @@ class Explanation:
 
         Raises:
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         self.shared.check_scored()
         return self.concept_logits.softmax(-1)
@@ -100,7 +101,7 @@ class Explanation:
     def top_classes(self, concept: int, *, top_k: int = 3) -> list[ClassScore]:
         """Return the classes that a concept (from 0) at full presence speaks for, best first.
 
-        Empty where the layer's grid has no say in the output.
+        Empty where the layer's grid has no say in the output, or the model has no head.
         """
         return self.shared.top_classes(concept, top_k=top_k)
 
@@ -112,7 +113,7 @@ class Explanation:
 
     @property
     def logits(self) -> Tensor:
-        """(n, classes) of the photos."""
+        """(n, classes) of the photos; (n, 0) of a model without a head."""
         return torch.stack([photo.logits for photo in self.photos])
 
     @property
@@ -138,11 +139,16 @@ class Explanation:
     # One photo: the first.
 
     def target(self, target: Target | None = None) -> int:
-        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
+        """Return a class index for an index, a name, or None (the photo's likeliest class).
+
+        Raises:
+            UsageError: no such class.
+            ModelError: the model has no head.
+        """
         return self.photos[0].target(target)
 
     def predictions(self, *, top_k: int = 5) -> list[ClassScore]:
-        """Return the photo's likeliest classes, best first."""
+        """Return the photo's likeliest classes, best first; none of a model without a head."""
         return self.photos[0].predictions(top_k=top_k)
 
     def maps(self) -> np.ndarray:
@@ -177,6 +183,7 @@ class Explanation:
         Raises:
             UsageError: no such class, or explained with ``cam=False``.
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         return self.photos[0].cam(target)
 
@@ -196,6 +203,7 @@ class Explanation:
         Raises:
             UsageError: no such class.
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         return photo_contributions(self.photos[0], target, versus=versus, tolerance=tolerance)
 
@@ -215,6 +223,7 @@ class Explanation:
         Raises:
             UsageError: no such evidence or class.
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         return photo_evidence(self.photos[0], kind, target, versus=versus)
 
@@ -231,6 +240,7 @@ class Explanation:
         Raises:
             UsageError: no such class.
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         return check_photo(self.photos[0], target, seed=seed)
 

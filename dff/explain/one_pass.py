@@ -14,7 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dff.activations import Appended, LayoutLike, run_scored
+from dff.activations import STOP, Answer, Appended, LayoutLike, intercept, run_scored
+from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
@@ -72,6 +73,7 @@ def one_pass(
     layout: LayoutLike = None,
     score: Score | None = None,
     grad: bool = True,
+    scored: bool = True,
 ) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
@@ -83,11 +85,15 @@ def one_pass(
         layout: see :func:`dff.activations.intercept`.
         score: from the model's output to scores (n, classes); None reads the logits.
         grad: keep what Grad-CAM needs.
+        scored: False for a model without a head: it is stopped at the layer, and all logits are
+            of no class, (n, 0).
 
     Raises:
         DFFError: what `intercept` and `factorize` raise.
         ModelError: the model failed; its own error is the cause.
     """
+    if not scored:
+        return _unscored(model, layer, groups, factorize, layout)
     progress = _Progress()
     run = partial(run_scored, model, layer, layout=layout, score=score)
 
@@ -111,6 +117,30 @@ def one_pass(
         [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)],
         concept_logits,
     )
+
+
+def _unscored(
+    model: nn.Module,
+    layer: str,
+    groups: Sequence[Tensor],
+    factorize: Factorize,
+    layout: LayoutLike,
+) -> PassResult:
+    """Run every group as far as the layer, and factorize what it gave."""
+    seen: list[Tensor] = []
+
+    def capture(maps: Tensor) -> Answer:
+        seen.append(maps)
+        return STOP
+
+    for x in groups:
+        run = partial(intercept, model, layer, capture, x, layout=layout)
+        with model_errors(x):
+            plainly(run, grad=False)
+    with torch.no_grad():
+        bank, coefficients = factorize(checked_rows(seen, layer))
+    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
+    return PassResult(bank, unflatten(coefficients, seen), tapes, torch.zeros(len(bank), 0))
 
 
 def _scored(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dff.activations import Tail
 from dff.concepts import ConceptBank
-from dff.errors import LayerError, UsageError
+from dff.errors import LayerError, ModelError, UsageError
 from dff.explain.one_pass import Tape
 from dff.images import Picture
 from dff.labels import class_index, class_name
@@ -44,7 +44,7 @@ class SharedConcepts:
 
     Attributes:
         bank: the concepts: embeddings, full presence, shares, names, colours.
-        logits: (k, classes) of each concept at full presence.
+        logits: (k, classes) of each concept at full presence; (k, 0) without a head.
         class_names: names of the classes, or None.
         unscored: why the concepts have no scores; None where they have.
     """
@@ -55,9 +55,19 @@ class SharedConcepts:
     unscored: str | None = None
 
     def check_scored(self) -> None:
-        """Raise a LayerError with the reason if the concepts have no scores."""
+        """Raise with the reason if the concepts have no scores.
+
+        Raises:
+            ModelError: the model has no head, so that photos have no classes either.
+            LayerError: the layer's grid has no say in the output.
+        """
         if self.unscored:
-            raise LayerError(self.unscored)
+            raise (ModelError if self.headless else LayerError)(self.unscored)
+
+    @property
+    def headless(self) -> bool:
+        """Whether the model has no classes at all."""
+        return not self.logits.shape[1]
 
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7"."""
@@ -85,7 +95,7 @@ class Photo:
         shared: the concepts, which other photos may share.
         coefficients: W as (k, rows, cols).
         grid: where its cells lie in the model's input.
-        logits: (classes,) float32.
+        logits: (classes,) float32; (0,) without a head.
         tape: activations and logits of the batch that the photo ran in.
         tail: the rest of the model, for that batch.
         item: the photo's place in the batch.
@@ -116,7 +126,14 @@ class Photo:
         return self.tail.inputs[self.item].detach()
 
     def target(self, target: Target | None = None) -> int:
-        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
+        """Return a class index for an index, a name, or None (the photo's likeliest class).
+
+        Raises:
+            UsageError: no such class.
+            ModelError: the model has no head.
+        """
+        if self.shared.headless:
+            self.shared.check_scored()
         if target is None:
             return int(self.logits.argmax())
         return class_index(target, self.shared.class_names, len(self.logits))
@@ -145,6 +162,7 @@ class Photo:
         Raises:
             UsageError: no such class, or explained with ``cam=False``.
             LayerError: the layer's grid has no say in the output.
+            ModelError: the model has no head.
         """
         self.shared.check_scored()
         if not self.tape.logits.requires_grad:

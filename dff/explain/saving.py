@@ -62,16 +62,18 @@ def save(
         target: class of Grad-CAM in the panels; None is each photo's likeliest.
         formats: "png": for each photo NAME ``NAME_concepts.png`` and ``NAME_panel.png``; "json":
             ``explanation.json`` (:func:`as_dict`); "arrays": ``arrays.safetensors``
-            (coefficients of each photo, components, logits) and ``bank.safetensors``. None is
-            all of them.
+            (coefficients of each photo, components, logits if the model has a head) and
+            ``bank.safetensors``. None is all of them.
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a file of
             another's is in the way: nothing is written then.
         UsageError: no such format or class.
+        ModelError: a target, of a model without a head.
     """
     chosen = check_formats(formats)
-    photos[0].target(target)  # before anything is written
+    if target is not None or not photos[0].shared.headless:
+        photos[0].target(target)  # before anything is written
     names, manifest = file_names(photos), Manifest(folder)
     manifest.check(output_names(names, chosen))
     files: dict[str, Content] = {}
@@ -104,7 +106,8 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
 
     Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
     [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
-    (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so.
+    (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so:
+    their lists of classes are empty, and without a head the photos' predictions, too.
     """
     shared = photos[0].shared
     bank = shared.bank
@@ -167,9 +170,10 @@ def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:
     arrays = {
         "components": shared.bank.components,
         "scale": shared.bank.scale,
-        "logits": torch.stack([photo.logits for photo in photos]),
-        "concept_logits": shared.logits,
     }
+    if not shared.headless:
+        arrays["logits"] = torch.stack([photo.logits for photo in photos])
+        arrays["concept_logits"] = shared.logits
     for i, photo in enumerate(photos):
         arrays[f"coefficients.{i}"] = photo.coefficients
     return {key: tensor.detach().cpu().contiguous() for key, tensor in arrays.items()}

@@ -31,6 +31,9 @@ class Grid:
     what image resizing assumes). Odd kernels with symmetric padding, as in ResNets, put cell 0
     over the first pixel (:meth:`anchored`): resizing such a map as if it were tiled shifts it by
     almost half a stride.
+
+    A cell of a deep layer sees more of the input than lies between it and the next one: within
+    ``field`` pixels of its centre lies half of its effective receptive field; None is unknown.
     """
 
     rows: int
@@ -39,19 +42,23 @@ class Grid:
     width: int
     stride: tuple[float, float]
     offset: tuple[float, float]
+    field: float | None = None
 
     @classmethod
-    def tiled(cls, rows: int, cols: int, height: int, width: int) -> Grid:
+    def tiled(
+        cls, rows: int, cols: int, height: int, width: int, *, field: float | None = None
+    ) -> Grid:
         """Cells that tile the input: the geometry of patches and of image resizing."""
         stride = (height / rows, width / cols)
-        return cls(rows, cols, height, width, stride, (stride[0] / 2, stride[1] / 2))
+        return cls(rows, cols, height, width, stride, (stride[0] / 2, stride[1] / 2), field)
 
     @classmethod
     def anchored(
-        cls, rows: int, cols: int, height: int, width: int, stride: tuple[float, float]
-    ) -> Grid:
+        cls, rows: int, cols: int, height: int, width: int, stride: tuple[float, float],
+        *, field: float | None = None,
+    ) -> Grid:  # fmt: skip
         """Cells every `stride` pixels from the first pixel's centre on: odd, padded kernels."""
-        return cls(rows, cols, height, width, stride, (0.5, 0.5))
+        return cls(rows, cols, height, width, stride, (0.5, 0.5), field)
 
     @property
     def shape(self) -> tuple[int, int]:

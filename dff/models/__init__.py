@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dff.models.loaded import LoadedModel, describe
+from dff.models.loaded import LoadedModel, describe, without_head
 from dff.models.sources import list_models, load_model
 from dff.models.weights import load_weights, read_weights
 
@@ -18,4 +18,5 @@ __all__ = [
     "load_model",
     "load_weights",
     "read_weights",
+    "without_head",
 ]

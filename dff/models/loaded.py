@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from dff.errors import ModelError
 from dff.images import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-__all__ = ["LoadedModel", "describe", "preprocessing_from"]
+__all__ = ["LoadedModel", "describe", "preprocessing_from", "without_head"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,24 @@ class LoadedModel:
         name: for titles and for what is saved, such as "resnet50".
         preprocessing: how photos become its input.
         class_names: one for each logit, in order; None where unknown.
+        unscored: why its output is no scores of classes, as of a backbone (:func:`without_head`);
+            None where it is, or where only the output can tell.
     """
 
     module: nn.Module
     name: str
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
+    unscored: str | None = None
+
+
+def without_head(what: str) -> str:
+    """Return why a model's output is not scored: `what` says what the model is or lacks."""
+    return (
+        f"{what}: it gives concepts, maps and banks, but scores, evidence and Grad-CAM need the "
+        "logits of a trained head; take a checkpoint that has one, or give dff.Explainer a score= "
+        "(from the model's output to scores, such as the likeness to some texts)"
+    )
 
 
 def describe(module: nn.Module) -> LoadedModel:
@@ -35,16 +48,20 @@ def describe(module: nn.Module) -> LoadedModel:
     A module that says nothing gets ImageNet's customary preprocessing at 224 px. What is wrapped
     in DataParallel or ``torch.compile`` is unwrapped: layers have their own names then, and hooks
     are heard.
+
+    Raises:
+        ModelError: a masked autoencoder of Hugging Face that would drop and shuffle its patches.
     """
     module = unwrapped(module)
     name = type(module).__name__
     settings = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if isinstance(settings, dict) and "mean" in settings:
-        return LoadedModel(
-            module, str(settings.get("architecture") or name), preprocessing_from(settings)
-        )
+        name = str(settings.get("architecture") or name)
+        prep = preprocessing_from(settings)
+        return LoadedModel(module, name, prep, unscored=_timm_backbone(module, name, settings))
     config = getattr(module, "config", None)
     if config is not None and hasattr(config, "to_dict"):
+        _refuse_random_masks(module)
         return LoadedModel(module, name, _hugging_face(config), hugging_face_labels(config))
     return LoadedModel(module, name, Preprocessing())
 
@@ -59,6 +76,33 @@ def unwrapped(module: nn.Module) -> nn.Module:
         if inner is module or not isinstance(inner, nn.Module):
             return module
         module = inner
+
+
+def _timm_backbone(module: nn.Module, name: str, settings: dict[str, Any]) -> str | None:
+    """Return why the output of a timm model is no scores; None if it is.
+
+    Either it was built with ``num_classes=0``, as DINO, SigLIP and MAE encoders are by default,
+    or its last layer is the projection into the space of images and texts of a CLIP, which
+    timm counts as classes. CLIPs that were tuned on ImageNet say so in their tag.
+    """
+    count, tag = getattr(module, "num_classes", None), str(settings.get("tag") or "")
+    if count == 0:
+        return without_head(f"the timm model {name} has no classification head (num_classes=0)")
+    projects = "clip" in f"{name}.{tag}" and "_in1" not in tag and "_in2" not in tag
+    if projects and count == settings.get("num_classes"):
+        return without_head(f"the timm model {name}.{tag} projects images beside texts, no classes")
+    return None
+
+
+def _refuse_random_masks(module: nn.Module) -> None:
+    """Refuse an encoder whose patches are no grid, as they are dropped and shuffled by chance."""
+    embeddings = getattr(module, "embeddings", None)
+    if "random_masking" in dir(type(embeddings)) and "random_masking" not in vars(embeddings):
+        raise ModelError(
+            f"a {type(module).__name__} drops patches by chance and shuffles the others, so that "
+            "its tokens are no grid; load it by its name, dff.load_model('hf:NAME_OR_FOLDER'), "
+            "which lets all patches through in their order"
+        )
 
 
 def preprocessing_from(settings: dict[str, Any]) -> Preprocessing:

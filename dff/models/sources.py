@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import urllib.error
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,14 @@ from torch import nn
 from dff.errors import MissingExtraError, ModelError, UsageError, closest
 from dff.images import Preprocessing
 from dff.labels import read_labels
-from dff.models.loaded import LoadedModel, describe, hugging_face_labels, preprocessing_from
-from dff.models.weights import class_count, load_weights, read_weights
+from dff.models.hugging_face import hugging_face
+from dff.models.loaded import LoadedModel, describe, preprocessing_from, without_head
+from dff.models.request import DEFAULT, RANDOM, Request, filled_but_for_head, first_line
+from dff.models.weights import class_count, read_weights
 
 __all__ = ["list_models", "load_model"]
 
-DEFAULT, RANDOM = "default", "random"
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What to build: the name within its source, the weights ("default", "random" or a path)."""
-
-    name: str
-    weights: str
-    num_classes: int | None
-
-    @property
-    def path(self) -> Path | None:
-        return None if self.weights in (DEFAULT, RANDOM) else Path(self.weights)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def list_models() -> list[str]:
@@ -55,7 +44,9 @@ def load_model(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
 ) -> LoadedModel:
-    """Build a model by name, in evaluation mode, on the CPU.
+    """Build a model by name, in evaluation mode, on the CPU, in float32.
+
+    Checkpoints of half precision become float32: processors compute in halves many times slower.
 
     Args:
         name: a torchvision classification model (see :func:`list_models`), ``timm:NAME``,
@@ -64,7 +55,7 @@ def load_model(
         weights: "default" (the model's own, downloaded once), "random", or a local file (see
             :func:`~dff.models.read_weights`).
         num_classes: of the head, where the weights are not the default ones; None to take it
-            from the labels or the weights.
+            from the labels or the weights; 0 takes the model for a backbone, whatever its head.
         labels: class names, or a text file with one a line; None takes the model's own.
         size: short side of the input in pixels; None takes the model's own.
         mean: per-channel mean of the input's normalisation (levels in [0, 1]); likewise.
@@ -79,8 +70,12 @@ def load_model(
     if num_classes is None and names is not None and str(weights) != DEFAULT:
         num_classes = len(names)
     source, rest = _source_of(name)
-    loaded = source(_Request(rest, str(weights), num_classes))
+    loaded = source(Request(rest, str(weights), num_classes or None))
     loaded.module.eval().to(memory_format=torch.channels_last)  # what convolutions run best in
+    if any(p.device.type == "cpu" and p.dtype in HALVES for p in loaded.module.parameters()):
+        loaded.module.float()
+    if num_classes == 0 and not loaded.unscored:
+        loaded = replace(loaded, unscored=without_head(f"{name} was asked for with 0 classes"))
     if names is not None:
         loaded = replace(loaded, class_names=tuple(names))
     own = loaded.preprocessing
@@ -94,7 +89,7 @@ def load_model(
     return replace(loaded, name=name, preprocessing=changed)
 
 
-def _source_of(name: str) -> tuple[Callable[[_Request], LoadedModel], str]:
+def _source_of(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
     """Return the source that a model's name speaks of, and the rest of the name."""
     prefix, _, rest = name.partition(":")
     if name == "demo":
@@ -106,7 +101,7 @@ def _source_of(name: str) -> tuple[Callable[[_Request], LoadedModel], str]:
     return _torchvision, name
 
 
-def _torchvision(request: _Request) -> LoadedModel:
+def _torchvision(request: Request) -> LoadedModel:
     from torchvision import models  # heavy, and other sources do without
 
     known = models.list_models(module=models)
@@ -131,8 +126,8 @@ def _torchvision(request: _Request) -> LoadedModel:
                 f"({reason}); give --weights FILE, or use --model demo, which needs no network"
             ) from error
         return LoadedModel(module, request.name, own, tuple(default.meta["categories"]))
-    build = _quietly(models.get_model, request.name)
-    return LoadedModel(_filled(build, request), request.name, own)
+    module, unscored = _filled(_quietly(models.get_model, request.name), request)
+    return LoadedModel(module, request.name, own, unscored=unscored)
 
 
 def _quietly(builder: Callable[..., nn.Module], name: str) -> Callable[..., nn.Module]:
@@ -145,15 +140,19 @@ def _quietly(builder: Callable[..., nn.Module], name: str) -> Callable[..., nn.M
     return build
 
 
-def _filled(build: Callable[..., nn.Module], request: _Request) -> nn.Module:
-    """Build a model, and fill it with the weights of a local file if one is named."""
+def _filled(build: Callable[..., nn.Module], request: Request) -> tuple[nn.Module, str | None]:
+    """Build a model, and fill it with the weights of a local file if one is named.
+
+    Returned with it: why it is not scored, where the file lacks the head.
+    """
+    unscored = None
     state = read_weights(request.path) if request.path else None
     module = _built(build, request.name, request.num_classes)
     if state is not None:
         if request.num_classes is None and (count := class_count(module, state)):
             module = _built(build, request.name, count)
-        load_weights(module, state, request.weights)
-    return module
+        unscored = filled_but_for_head(module, state, request)
+    return module, unscored
 
 
 def _built(build: Callable[..., nn.Module], name: str, count: int | None) -> nn.Module:
@@ -163,7 +162,7 @@ def _built(build: Callable[..., nn.Module], name: str, count: int | None) -> nn.
         raise ModelError(f"{name} cannot be built for {count} classes: {error}") from error
 
 
-def _timm(request: _Request) -> LoadedModel:
+def _timm(request: Request) -> LoadedModel:
     try:
         import timm
     except ImportError:
@@ -171,14 +170,15 @@ def _timm(request: _Request) -> LoadedModel:
     if request.name not in timm.list_models() and not timm.is_model(request.name.split(".")[0]):
         known = timm.list_models()
         raise ModelError(f"timm has no model {request.name!r}{closest(request.name, known)}")
+    unscored = None
     try:
         if request.weights == DEFAULT:
             module = timm.create_model(request.name, pretrained=True)
         else:
-            module = _filled(lambda **kw: timm.create_model(request.name, **kw), request)
+            module, unscored = _filled(lambda **kw: timm.create_model(request.name, **kw), request)
     except (OSError, RuntimeError, urllib.error.URLError) as error:
         raise ModelError(
-            f"the default weights of timm:{request.name} cannot be had ({_first_line(error)}); "
+            f"the default weights of timm:{request.name} cannot be had ({first_line(error)}); "
             "give --weights FILE"
         ) from error
     settings = timm.data.resolve_model_data_config(module)
@@ -187,40 +187,16 @@ def _timm(request: _Request) -> LoadedModel:
     if request.weights == DEFAULT:
         names = (module.pretrained_cfg or {}).get("label_names")
     prep = preprocessing_from({**settings, "fixed_input_size": fixed})
-    return LoadedModel(module, request.name, prep, tuple(names) if names else None)
+    return LoadedModel(
+        module,
+        request.name,
+        prep,
+        tuple(names) if names else None,
+        unscored or describe(module).unscored,
+    )
 
 
-def _hugging_face(request: _Request) -> LoadedModel:
-    try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-    except ImportError:
-        raise MissingExtraError("transformers", "hf") from None
-    try:
-        if request.weights == DEFAULT:
-            module = AutoModelForImageClassification.from_pretrained(request.name)
-        else:
-            config = AutoConfig.from_pretrained(request.name)
-            if request.num_classes:
-                config.num_labels = request.num_classes
-            module = AutoModelForImageClassification.from_config(config)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the Hugging Face model {request.name!r} cannot be had ({_first_line(error)}); "
-            "give the name of an image classifier, or a local folder"
-        ) from error
-    if request.path:
-        load_weights(module, read_weights(request.path), request.weights)
-    try:
-        processor = AutoImageProcessor.from_pretrained(request.name)
-    except (OSError, ValueError):
-        return describe(module)
-    size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
-    short = size.get("shortest_edge") or size.get("height") or describe(module).preprocessing.size
-    prep = Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
-    return LoadedModel(module, request.name, prep, hugging_face_labels(module.config))
-
-
-def _factory(request: _Request) -> LoadedModel:
+def _factory(request: Request) -> LoadedModel:
     """Call a function of the user's own code, which returns a module (or a LoadedModel)."""
     where, _, attribute = request.name.rpartition(":")
     try:
@@ -241,7 +217,8 @@ def _factory(request: _Request) -> LoadedModel:
             f"{request.name} returned a {type(made).__name__}; expected a torch.nn.Module"
         )
     if request.path:
-        load_weights(made.module, read_weights(request.path), request.weights)
+        lacking = filled_but_for_head(made.module, read_weights(request.path), request)
+        made = replace(made, unscored=made.unscored or lacking)
     return made
 
 
@@ -257,7 +234,7 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def _demo(request: _Request) -> LoadedModel:
+def _demo(request: Request) -> LoadedModel:
     from dff.demo import model
 
     if request.weights not in (DEFAULT, RANDOM) or request.num_classes is not None:
@@ -266,9 +243,4 @@ def _demo(request: _Request) -> LoadedModel:
     return LoadedModel(model.load(), "demo", own, tuple(model.CLASS_NAMES))
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-SOURCES: dict[str, Callable[[_Request], LoadedModel]] = {"timm": _timm, "hf": _hugging_face}
+SOURCES: dict[str, Callable[[Request], LoadedModel]] = {"timm": _timm, "hf": hugging_face}

@@ -136,11 +136,14 @@ def _listed(keys: list[str]) -> str:
     return ", ".join(shortened(key, 80) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights into a model.
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
+    """Copy weights into a model; return the keys of its head where they lack just these.
+
+    The head is the last layer that has weights: a backbone's file fits but for them, and they
+    stay as they were.
 
     Raises:
-        ModelError: keys are missing, unexpected or of another shape; they are named.
+        ModelError: other keys are missing, unexpected or of another shape; they are named.
     """
     own = model.state_dict()
     # Counters of BatchNorm play no part in evaluation, and older files have none.
@@ -151,9 +154,15 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
+    lacking = tuple(missing) if missing == _last_layer(own) else ()
+    missing = [] if lacking else missing
     complaints = [
         f"{len(keys)} {what} ({_listed(keys)})"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", other))
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", other),
+        )
         if keys
     ]
     if complaints:
@@ -162,3 +171,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
             "check --model and --num-classes"
         )
     model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
+    return lacking
+
+
+def _last_layer(own: Mapping[str, Tensor]) -> list[str]:
+    """Return the keys of the last of a model's layers that has weights."""
+    last = ([*own] or [""])[-1].rpartition(".")[0]
+    return [key for key in own if last and key.rpartition(".")[0] == last]

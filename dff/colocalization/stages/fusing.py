@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dff.activations import observe
+from dff.activations import observe, split_part
 from dff.activations.layouts import main_tensor
 from dff.errors import LayerError
 
@@ -30,6 +30,7 @@ def fused(model: nn.Module, layer: str, probe: Tensor) -> nn.Module:
         layer: whose output must stay what it is, as must the model's own.
         probe: an input (1, 3, height, width), on the model's device.
     """
+    layer = split_part(layer)[0]
     try:
         pairs = _pairs(model, layer, probe)
         if not pairs:

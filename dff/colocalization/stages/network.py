@@ -85,6 +85,8 @@ class Network:
     def __call__(self, pixels: np.ndarray, *, predict: bool = True) -> Passed:
         """Run a batch, uint8 (n, size, size, 3), RGB; end at the layer unless `predict`.
 
+        A model without a head ends there always.
+
         Where memory runs out, it runs as two halves, and so do later ones of its size.
 
         Raises:
@@ -115,7 +117,7 @@ class Network:
         def capture(maps: Tensor) -> Answer:
             seen.append(maps)
             self._shape = (int(maps.shape[2]), int(maps.shape[3]))
-            return None if predict else STOP
+            return None if predict and not self.explainer.headless else STOP
 
         output = self._run(self._input(pixels), capture)
         rows = seen[0].permute(0, 2, 3, 1).flatten(1, 2)
@@ -125,9 +127,10 @@ class Network:
     def concept_logits(self, bank: ConceptBank) -> tuple[Tensor, Tensor] | None:
         """Return the logits (k, classes) of each concept laid over the grid at full presence.
 
-        And those (classes,) of an empty grid. None where the model has no logits.
+        And those (classes,) of an empty grid. None where the model has no logits, or the layer
+        no say in them.
         """
-        if self.classes is None:
+        if self.classes is None or self.explainer.unscored:
             return None
         concepts = torch.cat([bank.at_full_presence, torch.zeros_like(bank.components[:1])])
         maps = torch.empty(1, self.channels, *self.cells, dtype=self.explainer.dtype)

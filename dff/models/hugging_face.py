@@ -1,0 +1,129 @@
+"""Hugging Face's models: the class that a checkpoint is for, and its photos' preprocessing.
+
+A checkpoint says in its configuration what it was saved as (`architectures`). An image classifier
+is built as what it is; every other one is a backbone, of which nothing is scored: a head that a
+checkpoint lacks would be initialised by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dff.errors import MissingExtraError, ModelError
+from dff.images import Preprocessing
+from dff.models.loaded import LoadedModel, describe, hugging_face_labels, without_head
+from dff.models.request import DEFAULT, Request, filled_but_for_head, first_line, lacking_head
+from dff.models.weights import read_weights
+
+__all__ = ["hugging_face"]
+
+CLASSIFIER = "ForImageClassification"
+TOWERS = ("vision_model", "vision_tower", "image_model")
+"""Where models of images and texts keep the part that sees images."""
+
+
+def hugging_face(request: Request) -> LoadedModel:
+    """Build a model of the transformers package, by the name of a repository or a local folder.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ModelError: no such model, no model of images, or weights that do not fit.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", "hf") from None
+    try:
+        with _quietly(transformers):
+            module, unscored = _built(request, transformers)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the Hugging Face model {request.name!r} cannot be had ({first_line(error)}); "
+            "give the name of an image classifier or of an encoder of images, or a local folder"
+        ) from error
+    if request.path:
+        unscored = filled_but_for_head(module, read_weights(request.path), request) or unscored
+    described = describe(module)
+    names = None if unscored else hugging_face_labels(module.config)
+    prep = _preprocessing(request.name, described.preprocessing, transformers)
+    return LoadedModel(module, request.name, prep, names, unscored)
+
+
+def _built(request: Request, transformers: Any) -> tuple[Any, str | None]:
+    """Return the module, and why it is not scored if it is not."""
+    config = transformers.AutoConfig.from_pretrained(request.name)
+    saved_as = list(config.architectures or [])
+    if not request.num_classes and saved_as and not any(CLASSIFIER in one for one in saved_as):
+        module = _image_tower(_made(transformers.AutoModel, request, config)[0], request.name)
+        return module, without_head(f"{request.name} ({saved_as[0]}) has no classification head")
+    if request.num_classes:
+        config.num_labels = request.num_classes
+    own = next((getattr(transformers, one, None) for one in saved_as if CLASSIFIER in one), None)
+    builder = own or transformers.AutoModelForImageClassification
+    module, lacking = _made(builder, request, config)
+    if not lacking:
+        return module, None
+    return module, lacking_head(f"the checkpoint {request.name}", lacking)
+
+
+def _made(builder: Any, request: Request, config: Any) -> tuple[Any, list[str]]:
+    """Return a model with the weights asked for, and the keys that its checkpoint lacks."""
+    if request.weights == DEFAULT:
+        module, loaded = builder.from_pretrained(request.name, output_loading_info=True)
+        return module, sorted(loaded["missing_keys"])
+    auto = hasattr(builder, "from_config")
+    return builder.from_config(config) if auto else builder(config), []
+
+
+def _image_tower(module: nn.Module, name: str) -> nn.Module:
+    """Return the part of a model that takes images alone, all patches of them in their order."""
+    if hasattr(module.config, "text_config"):
+        tower = next((getattr(module, one) for one in TOWERS if hasattr(module, one)), None)
+        if tower is None:
+            raise ModelError(
+                f"{name} is a {type(module).__name__}, of images and texts, and has no part for "
+                f"images alone (looked for {', '.join(TOWERS)}); give a module of your own"
+            )
+        module = tower
+    embeddings: Any = getattr(module, "embeddings", None)
+    if hasattr(embeddings, "random_masking"):  # a masked autoencoder
+        embeddings.random_masking = _all_patches
+    return module
+
+
+def _all_patches(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mask no patch and leave them in their order, in place of ``random_masking``."""
+    batch, length, _ = sequence.shape
+    order = torch.arange(length, device=sequence.device).expand(batch, -1)
+    return sequence, torch.zeros(batch, length, device=sequence.device), order
+
+
+def _preprocessing(name: str, own: Preprocessing, transformers: Any) -> Preprocessing:
+    """Return the preprocessing of a checkpoint's image processor, or the model's own."""
+    try:
+        processor = transformers.AutoImageProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        return own
+    size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
+    short = size.get("shortest_edge") or size.get("height") or own.size
+    return Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
+
+
+@contextmanager
+def _quietly(transformers: Any) -> Iterator[None]:
+    """Keep the package's bars and reports off the screen: what matters is said by `unscored`."""
+    log = transformers.utils.logging
+    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(before)
+        if bars:
+            log.enable_progress_bar()
