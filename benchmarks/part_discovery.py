@@ -25,9 +25,8 @@ the strongest concept at each pixel, and that where it is also above 0.4 of its 
 
 Methods
 -------
-- ours: NMF; full presence over the set; placed where the cells of the grid lie; fitted to the
-  picture's edges, above 0.45 of its peak in the image, if it is present there at all (peak
-  above 0.1): ``dff.maps.concept_masks``, as in ``result.masks()``.
+- ours: the concepts and masks that users get: ``dff.concepts.factorize``, full presence over the
+  set, and ``dff.maps.masks_of`` with ``threshold="peak"``, for small parts.
 - grad-cam dff: pytorch-grad-cam's factorization and its scaling (each map by its own range).
 - k-means: scikit-learn's, on the cells' activations; a map is how near a pixel is to the cluster.
 - PCA: scikit-learn's; the side of each component that has the longer tail.
@@ -43,7 +42,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +53,15 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from dff.activations import intercept
-from dff.concepts import choose_components, full_presence
+from dff.activations.geometry import Geometry
+from dff.activations.layers import probe_input, survey
+from dff.concepts import choose_components, factorize
 from dff.demo import creatures, model
-from dff.maps import Grid, concept_masks, near_peak, otsu, presence, upsample
+from dff.maps import MaskOptions, masks_of, near_peak, otsu, upsample
 from dff.metrics import part_agreement
-from dff.nmf import NMF
 
 SIZE = model.INPUT_SIZE
+PARTS = MaskOptions(threshold="peak", components="all")
 FIRST_SEED = 3_000_000  # the model was trained on seeds below 1,000,000
 
 
@@ -103,15 +104,27 @@ class Set:
 
 
 def ours(data: Set, k: int) -> np.ndarray:
-    """Return masks (n, k, 128, 128) of our factorization."""
-    coefficients = NMF(k).fit_transform(data.cells)
-    full = full_presence(torch.from_numpy(coefficients)).numpy()
-    maps = presence(np.ascontiguousarray(data.on_grid(coefficients)), full)
-    rows, cols = maps.shape[-2:]
-    stride = SIZE / rows, SIZE / cols
-    large = upsample(maps, (SIZE, SIZE), Grid.anchored(rows, cols, SIZE, SIZE, stride))
-    pairs = zip(large, data.pixels, strict=True)
-    return np.stack([concept_masks(heatmaps, picture) for heatmaps, picture in pairs])
+    """Return masks (n, k, 128, 128) as ``result.masks(PARTS)`` gives them."""
+    bank, coefficients = factorize(torch.from_numpy(data.cells), k)
+    maps = bank.presence(torch.from_numpy(data.on_grid(coefficients.numpy()))).numpy()
+    grid = geometry().grid(*maps.shape[-2:], (SIZE, SIZE))
+    return np.stack(
+        [
+            [
+                mask.drawn()
+                for mask in masks_of(concepts, grid, (SIZE, SIZE), PARTS, guide=picture)[0]
+            ]
+            for concepts, picture in zip(maps, data.pixels, strict=True)
+        ]
+    )
+
+
+@cache
+def geometry() -> Geometry:
+    """Return how the cells of the demo model's layer lie over its input."""
+    network = model.load().eval()
+    surveyed = survey(network, probe_input((SIZE, SIZE), network))
+    return surveyed.geometry(surveyed.default().name)
 
 
 def grad_cam_dff(data: Set, k: int) -> np.ndarray:
@@ -152,6 +165,15 @@ def above_otsu(maps: np.ndarray) -> np.ndarray:
     """Return where each map is above Otsu's threshold of its own."""
     clipped = np.clip(maps, 0, 1)
     return clipped > otsu(clipped)[..., None, None]
+
+
+def near_peak(maps: np.ndarray, share: float, least: float = 0.0) -> np.ndarray:
+    """Return where each map (..., h, w) is above a share of its own peak, as a boolean array.
+
+    A map whose peak is not above `least` has an empty mask: its concept is absent.
+    """
+    peaks = maps.max((-2, -1), keepdims=True)
+    return np.asarray((maps > share * peaks) & (peaks > least))
 
 
 PEERS: dict[str, Callable[[Set, int], np.ndarray]] = {

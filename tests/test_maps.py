@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dff.errors import UsageError
-from dff.maps import Grid, binarize, box_of, near_peak, otsu, presence, rescale, upsample
+from dff.maps import Grid, binarize, box_of, otsu, presence, rescale, upsample
 
 
 def test_presence_keeps_absence():
@@ -95,11 +95,3 @@ def test_boxes_are_half_open_and_largest_component_first():
 def test_unknown_threshold():
     with pytest.raises(UsageError, match="'otsu'"):
         binarize(np.zeros((2, 2)), "mean")
-
-
-def test_near_peak_takes_a_share_of_each_maps_own_peak():
-    maps = np.array([[[0.1, 0.4, 0.8]], [[0.3, 0.3, 0.0]], [[0.0, 0.0, 0.0]]])
-    assert near_peak(maps, 0.45).tolist() == [
-        [[False, True, True]], [[True, True, False]], [[False, False, False]]
-    ]  # fmt: skip
-    assert near_peak(maps, 0.45, 0.5).any((1, 2)).tolist() == [True, False, False]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dff.errors import UsageError
-from dff.maps import concept_masks, near_peak, refine
+from dff.maps import Grid, MaskOptions, masks_of, refine
+from dff.maps.masks import window_radius
 
 
 def disc(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -55,21 +56,33 @@ def test_stack_equals_single_maps_and_nothing_is_changed() -> None:
     np.testing.assert_array_equal(picture, before[1])
 
 
-def test_masks_are_near_the_peak_of_what_is_present() -> None:
+def on_a_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
+    """A disc's picture and mask, maps of 4 x 4 cells of it, strong to absent, and their grid."""
     picture, truth = disc()
     coarse = cv2.resize(truth.astype(np.float32), (4, 4), interpolation=cv2.INTER_AREA)
-    blurred = cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_LINEAR)
-    maps = np.stack([blurred, 0.3 * blurred, 0.05 * blurred, np.zeros_like(blurred)])
-    masks = concept_masks(maps, picture, radius=10)
-    assert masks.dtype == bool
-    assert masks.shape == maps.shape
+    maps = np.stack([coarse, 0.5 * coarse, 0.05 * coarse, 0 * coarse])
+    return picture, truth, maps, Grid.tiled(4, 4, 64, 64)
+
+
+@pytest.mark.parametrize("threshold", ["otsu", "peak"])
+def test_masks_follow_edges_and_are_empty_where_nothing_is(threshold) -> None:
+    picture, truth, maps, grid = on_a_grid()
+    options = MaskOptions(threshold=threshold)
+    runs, thresholds = masks_of(maps, grid, (64, 64), options, guide=picture)
+    masks = [mask.drawn() for mask in runs]
     assert iou(masks[0], truth) > 0.9
-    np.testing.assert_array_equal(masks[1], masks[0], "the same share of its own peak")
-    assert not masks[2:].any(), "below a tenth of full presence: absent"
-    by_default = near_peak(refine(maps, picture, radius=7), 0.45, 0.1)  # 64 / 9
-    np.testing.assert_array_equal(concept_masks(maps, picture), by_default)
-    with pytest.raises(UsageError, match="upsample the maps"):
-        concept_masks(maps[:, :8], picture)
+    np.testing.assert_array_equal(masks[1], masks[0], "each map has a threshold of its own")
+    assert not masks[2].any(), "its peak does not reach the least presence"
+    assert not masks[3].any()
+    assert thresholds[1] == pytest.approx(thresholds[0] / 2, abs=0.01)
+    coarse, _ = masks_of(maps, grid, (64, 64), MaskOptions(threshold=threshold, refine=False))
+    assert iou(coarse[0].drawn(), truth) < iou(masks[0], truth)
+
+
+def test_the_window_is_what_a_cell_sees_and_at_least_some_cells() -> None:
+    assert window_radius(Grid.tiled(4, 4, 64, 64), (64, 64)) == 24
+    assert window_radius(Grid.tiled(4, 4, 64, 64, field=16), (64, 64)) == 40
+    assert window_radius(Grid.tiled(4, 4, 64, 64, field=16), (128, 128)) == 80
 
 
 def test_messages() -> None:

@@ -43,7 +43,7 @@ def colocalize(
     seed: Annotated[int, typer.Option(min=0, help="Of the sample of cells.")] = 0,
     threshold: Annotated[
         str,
-        typer.Option(help="Of masks: otsu, or a presence in (0, 1).", rich_help_panel=_MASKS),
+        typer.Option(help="Of masks: otsu, peak, or a presence in (0, 1).", rich_help_panel=_MASKS),
     ] = "otsu",
     components: Annotated[
         str,
@@ -53,8 +53,18 @@ def colocalize(
     ] = "largest",
     refine: Annotated[
         bool,
-        typer.Option("--refine", help="Masks follow the photo's edges.", rich_help_panel=_MASKS),
-    ] = False,
+        typer.Option(
+            "--refine/--no-refine", help="Masks follow the photo's edges.", rich_help_panel=_MASKS
+        ),
+    ] = True,
+    level: Annotated[
+        str,
+        typer.Option(
+            help="part: masks of the concepts; object: also of unions of those that belong "
+            "together.",
+            rich_help_panel=_MASKS,
+        ),
+    ] = "object",
     least: Annotated[
         float,
         typer.Option(
@@ -104,7 +114,7 @@ def colocalize(
     settings.quiet = quiet or json
     count = opt.parse_concepts(concepts)
     limit: float | str = threshold
-    if threshold != "otsu":
+    if threshold not in ("otsu", "peak"):
         limit = opt.numbers("--threshold", threshold)[0]
     from dff import colocalization
     from dff.colocalization.ranks import local_device, start
@@ -112,8 +122,8 @@ def colocalize(
     from dff.colocalization.stages.repair import check_apart
 
     options = colocalization.RunOptions(
-        memory=memory, seed=seed, precision=precision, batch=batch_size, workers=workers,
-        strict=strict,
+        level=level, memory=memory, seed=seed, precision=precision, batch=batch_size,
+        workers=workers, strict=strict,
     )  # fmt: skip
     masks = colocalization.MaskOptions(
         threshold=limit, components=components, refine=refine, least=least

@@ -69,6 +69,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     from dff.files import json_text
     from dff.images import Picture
     from dff.manifest import Manifest
+    from dff.maps import MaskOptions
     from dff.rendering.files import png
 
     reserve({out: FILES}, [])
@@ -84,8 +85,9 @@ def run_demo(out: Path) -> dict[str, Any]:
         explained = explainer(Picture(shown.image, name), concepts=6)
         pictures[file] = explained.panel(target=shown.species)
         results[name] = _summary(explained, shown)
+    parts = MaskOptions(threshold="peak", components="all")
     shared = explainer([animal.image for animal in family], concepts=CONCEPTS)
-    masks = np.stack([photo.masks() for photo in shared])
+    masks = np.stack([photo.masks(parts) for photo in shared])
     agreement = _agreement(masks, family)
     pictures[FILES[2]] = _sheet(shared, masks, agreement)
     results["parts"] = _against_grad_cam(shared, family, agreement)

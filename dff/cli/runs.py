@@ -22,6 +22,10 @@ RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=F
 def evaluate(
     run: RunPath,
     annotations: Annotated[Path, typer.Option(help="COCO JSON, or a folder of Pascal VOC's XML.")],
+    level: Annotated[
+        str | None,
+        typer.Option(help="part: concepts alone; object: their unions too. Default: the run's."),
+    ] = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -30,7 +34,7 @@ def evaluate(
     from dff.colocalization.evaluate import evaluate as measure
 
     with working("measuring"):
-        result = measure(run, annotations)
+        result = measure(run, annotations, level=level)
     if json:
         print_json(result.as_dict())
         return

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -21,6 +22,8 @@ import numpy as np
 from dff.colocalization.annotations import Known, matched, read_annotations
 from dff.colocalization.run.coco import annotations_of
 from dff.colocalization.run.finished import Run
+from dff.concepts import check_level
+from dff.errors import UsageError
 from dff.maps.rle import drawn
 from dff.metrics import box_iou
 
@@ -31,12 +34,14 @@ LOCALIZED = 0.5  # the IoU from which on a box counts in CorLoc
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class and the concept that locates it best.
+    """One class and the concept, or union of concepts, that locates it best.
 
     Attributes:
         name: of the class.
         images: how many annotated images show it.
-        concept: index of the matched concept, from 0.
+        concept: index of the matched node, from 0: unions come after the concepts
+            (:meth:`dff.ConceptBank.nodes`).
+        members: the concepts of the node, from 0: one, or those of a union.
         concept_name: its name.
         corloc: in [0, 1].
         box_iou: mean over those images of the IoU with the nearest box of the class.
@@ -47,6 +52,7 @@ class ClassResult:
     name: str
     images: int
     concept: int
+    members: tuple[int, ...]
     concept_name: str
     corloc: float
     box_iou: float
@@ -84,44 +90,57 @@ class Evaluation:
             "mask_iou": self.mask_iou,
             "pooled_iou": self.pooled_iou,
             "classes": [
-                {**asdict(result), "concept": result.concept + 1} for result in self.classes
+                {
+                    **asdict(result),
+                    "concept": result.concept + 1,
+                    "members": [k + 1 for k in result.members],
+                }
+                for result in self.classes
             ],
         }
 
 
-def evaluate(run: Run | str | Path, annotations: str | Path) -> Evaluation:
+def evaluate(
+    run: Run | str | Path, annotations: str | Path, *, level: str | None = None
+) -> Evaluation:
     """Measure a run against annotations.
 
-    The concept of a class is the one with the highest pooled IoU of masks or, where only boxes
-    are annotated, with the highest mean IoU of boxes. Concepts may serve several classes.
+    The node of a class is the one with the highest pooled IoU of masks or, where only boxes are
+    annotated, with the highest mean IoU of boxes. Nodes may serve several classes.
 
     Args:
         run: a finished run, or its folder.
         annotations: COCO JSON, or a folder of Pascal VOC's XML.
+        level: "part": concepts only; "object": concepts and their unions. None is the run's.
 
     Raises:
         RunError: it is no finished run.
-        UsageError: the annotations cannot be read, or are of other images.
+        UsageError: the annotations cannot be read, or are of other images; no such level, or
+            "object" of a run at the level of parts.
     """
     run = run if isinstance(run, Run) else Run(run)
-    table = run.table("images")
-    known = matched(read_annotations(annotations), table["path"].to_pylist())
-    boxes = _boxes(run, len(table))
+    nodes = run.bank.nodes(_level(run, level))
+    paths = run.table("images")["path"].to_pylist()
+    known = matched(read_annotations(annotations), paths)
     classes = sorted({name for annotated in known.values() for name in annotated.boxes})
-    overlaps = _mask_overlaps(run, known, classes)
+    boxes, overlaps = _measured(run, known, classes, len(nodes))
     return Evaluation(
-        len(known), tuple(_class(run, name, known, boxes, overlaps[name]) for name in classes)
+        len(known),
+        tuple(_class(run, name, known, boxes, overlaps[name], nodes) for name in classes),
     )
 
 
-def _boxes(run: Run, images: int) -> np.ndarray:
-    """Return the boxes (images, k, 4), all zero where a concept was not found."""
-    table = run.table("instances").select(["image_id", "concept", "x0", "y0", "x1", "y1"])
-    table = table.filter(table["x0"].is_valid())
-    boxes = np.zeros((images, len(run.bank), 4))
-    where = (table["image_id"].to_numpy(), table["concept"].to_numpy() - 1)
-    boxes[where] = np.stack([table[c].to_numpy() for c in ("x0", "y0", "x1", "y1")], 1)
-    return boxes
+def _level(run: Run, level: str | None) -> str:
+    own: str = run.state["settings"]["level"]
+    if level is None:
+        return own
+    check_level(level)
+    if level == "object" and own == "part":
+        raise UsageError(
+            "the run was made at the level of parts and holds no unions of concepts: make one "
+            "with --level object, or evaluate it with --level part"
+        )
+    return level
 
 
 @dataclass(eq=False)
@@ -142,18 +161,23 @@ class _Overlap:
         return np.asarray(np.divide(self.common, union, out=np.zeros_like(union), where=union > 0))
 
 
-def _mask_overlaps(run: Run, known: dict[int, Known], classes: list[str]) -> dict[str, _Overlap]:
-    k = len(run.bank)
-    overlaps = {name: _Overlap(np.zeros(k), np.zeros(k), 0.0, []) for name in classes}
-    segmented = {name for annotated in known.values() for name in annotated.masks}
-    if not segmented:
-        return overlaps
-    for index, masks in _found_masks(run, known):
-        annotated = known[index]
-        for name in sorted(segmented):
-            truth = annotated.mask(name)
-            _add(overlaps[name], masks, truth, shape=(annotated.height, annotated.width))
-    return overlaps
+def _measured(
+    run: Run, known: dict[int, Known], classes: list[str], count: int
+) -> tuple[dict[int, np.ndarray], dict[str, _Overlap]]:
+    """Return the boxes (count, 4) of each image's nodes, zero where not found, and the overlaps."""
+    boxes = {image: np.zeros((count, 4)) for image in known}
+    overlaps = {name: _Overlap(np.zeros(count), np.zeros(count), 0.0, []) for name in classes}
+    segmented = sorted({name for annotated in known.values() for name in annotated.masks})
+    for image, found in _found(run, known, count):
+        for node, annotation in found.items():
+            x, y, width, height = annotation["bbox"]
+            boxes[image][node] = (x, y, x + width, y + height)
+        if segmented:
+            masks = {node: drawn(entry["segmentation"]) for node, entry in found.items()}
+            shape = (known[image].height, known[image].width)
+            for name in segmented:
+                _add(overlaps[name], masks, known[image].mask(name), shape=shape)
+    return boxes, overlaps
 
 
 def _add(
@@ -177,25 +201,27 @@ def _add(
         overlap.each.append(iou)
 
 
-def _found_masks(run: Run, known: dict[int, Known]) -> Any:
-    """Yield (image, masks by concept from 0) of annotated images, from coco.json line by line."""
+def _found(
+    run: Run, known: dict[int, Known], count: int
+) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
+    """Yield (image, COCO's annotations by node, from 0) of annotated images, line by line."""
     seen = set()
     annotations = annotations_of(run.folder.file("coco.json"), known)
     for image, group in groupby(annotations, key=itemgetter("image_id")):
         seen.add(image)
-        yield (
-            image,
-            {
-                annotation["category_id"] - 1: drawn(annotation["segmentation"])
-                for annotation in group
-            },
-        )
+        found = {annotation["category_id"] - 1: annotation for annotation in group}
+        yield image, {node: annotation for node, annotation in found.items() if node < count}
     for image in known.keys() - seen:
         yield image, {}
 
 
 def _class(
-    run: Run, name: str, known: dict[int, Known], boxes: np.ndarray, overlap: _Overlap
+    run: Run,
+    name: str,
+    known: dict[int, Known],
+    boxes: dict[int, np.ndarray],
+    overlap: _Overlap,
+    nodes: Sequence[tuple[int, ...]],
 ) -> ClassResult:
     images = [i for i, annotated in known.items() if name in annotated.boxes]
     ious = np.array([_nearest(boxes[i], known[i].boxes[name]) for i in images])
@@ -204,7 +230,8 @@ def _class(
         name=name,
         images=len(images),
         concept=best,
-        concept_name=run.bank.names[best],
+        members=nodes[best],
+        concept_name=run.bank.node_names()[best],
         corloc=float((ious[:, best] >= LOCALIZED).mean()),
         box_iou=float(ious[:, best].mean()),
         mask_iou=float(np.mean([ious[best] for ious in overlap.each])) if overlap.each else None,

@@ -24,19 +24,17 @@ def instances(
     maps: np.ndarray,
     grid: Grid,
     size: tuple[int, int],
-    thresholds: np.ndarray,
     options: MaskOptions,
     *,
     guide: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], list[tuple[int, Runs]]]:
-    """Return the rows of one image, a value a concept in each column, and the masks found.
+    """Return the rows of one image, a value a node in each column, and the masks found.
 
     Args:
         image: its id.
-        maps: (k, h, w) float32 coefficients in units of full presence; they may exceed 1.
+        maps: (nodes, h, w) float32 coefficients in units of full presence; they may exceed 1.
         grid: where the cells lie.
         size: (height, width) of the photo in pixels.
-        thresholds: (k,) as :func:`dff.maps.masks.threshold_levels` gives them.
         options: how maps become masks.
         guide: uint8 photo (height, width, 3) of any size, to refine the masks with.
     """
@@ -44,20 +42,17 @@ def instances(
     height, width = size
     flat = maps.reshape(count, -1)
     strength, where = flat.max(1), flat.argmax(1)
-    present = np.flatnonzero(strength >= options.least)
     row, col = where // cols, where % cols
     boxes = np.full((count, 4), -1, np.int32)
     coverage = np.zeros(count, np.float32)
     masks = []
-    if len(present):
-        shown = np.clip(maps[present], 0, 1)
-        runs = masks_of(shown, thresholds[present], grid, size, options, guide=guide)
-        for k, mask in zip(present.tolist(), runs, strict=True):
-            box = mask.box
-            if box is not None:
-                boxes[k] = box
-                coverage[k] = mask.area / (height * width)
-                masks.append((k, mask))
+    runs, thresholds = masks_of(maps, grid, size, options, guide=guide)
+    for k, mask in enumerate(runs):
+        box = mask.box
+        if box is not None:
+            boxes[k] = box
+            coverage[k] = mask.area / (height * width)
+            masks.append((k, mask))
     return {
         "image_id": np.full(count, image, np.int64),
         "concept": np.arange(1, count + 1, dtype=np.int32),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dff.colocalization.stages.network import PRECISIONS
 from dff.colocalization.stages.plan import parse_memory
+from dff.concepts import check_level
 from dff.errors import UsageError
 from dff.maps.masks import MaskOptions
 
@@ -20,6 +21,9 @@ class RunOptions:
     """What is fitted, and how images go through the model.
 
     Attributes:
+        level: "object": masks and boxes of the concepts and, in coco.json, of their unions, which
+            are objects where concepts are parts (:func:`dff.concepts.tree.unions`); "part": of
+            the concepts alone.
         memory: what the activations of the fit may take, over all processes: bytes, or a text such
             as "4G". If those of all images fit, the fit is exact and one forward pass is made;
             else a uniform sample is fitted, and a second pass encodes every image.
@@ -33,6 +37,7 @@ class RunOptions:
         UsageError: a value that cannot be right.
     """
 
+    level: str = "object"
     memory: int | str = "4G"
     seed: int = 0
     precision: str = "auto"
@@ -41,6 +46,7 @@ class RunOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        check_level(self.level)
         parse_memory(self.memory)
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")

@@ -76,7 +76,7 @@ def colocalize(
     network = Network(explainer, precision=options.precision)
     job = Job(
         folder, images, network, _plan(len(images), network, concepts, options), concepts, masks,
-        options.batch, options.threads, options.strict, ranks, progress or silent,
+        options.level, options.batch, options.threads, options.strict, ranks, progress or silent,
     )  # fmt: skip
     settings = _settings(job, options)
     with ExitStack() as stack:
@@ -120,6 +120,7 @@ def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
         "precision": job.network.precision,
         "batch": job.batch,
         "masks": asdict(job.masks),
+        "level": job.level,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dff.concepts.bank import ConceptBank, Nearest, full_presence
+from dff.concepts.bank import LEVELS, ConceptBank, Nearest, check_level, full_presence
 from dff.concepts.factorize import (
     FACTORIZERS,
     Concepts,
@@ -20,11 +20,12 @@ from dff.concepts.factorize import (
     sweep_banks,
 )
 from dff.concepts.selection import Selection, choose_components, matched_cosine
-from dff.concepts.solver import solver
+from dff.concepts.solver import cell_lengths, solver
 from dff.concepts.tree import Branch
 
 __all__ = [
     "FACTORIZERS",
+    "LEVELS",
     "Branch",
     "ConceptBank",
     "Concepts",
@@ -32,7 +33,9 @@ __all__ = [
     "Nearest",
     "Selection",
     "bank_from",
+    "cell_lengths",
     "check_factorizer",
+    "check_level",
     "choose_components",
     "factorize",
     "full_presence",

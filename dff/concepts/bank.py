@@ -5,7 +5,6 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -14,20 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from dff.concepts.bank_file import damaged, is_bank, packed, unpacked
 from dff.concepts.solver import encode
-from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors
-from dff.errors import BankError, UsageError, shortened
-from dff.files import is_regular, write_file
+from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors, check_unions
+from dff.errors import BankError, UsageError
+from dff.files import write_file
+from dff.maps import presence
 from dff.rendering import colors
 
-__all__ = ["ConceptBank", "Nearest", "full_presence"]
+__all__ = ["LEVELS", "ConceptBank", "Nearest", "check_level", "full_presence"]
 
-FORMAT = "dff-concept-bank-2"
-LARGEST_HEADER = 1 << 24  # bytes: names, colours and versions of more concepts than anyone reads
+LEVELS = ("object", "part")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +62,12 @@ def full_presence(coefficients: Tensor, *, quantile: float = 0.99) -> Tensor:
     return torch.nanquantile(present, quantile, dim=1).nan_to_num(0)
 
 
+def check_level(level: str) -> None:
+    """Refuse what is no level of the concept tree, with a UsageError."""
+    if level not in LEVELS:
+        raise UsageError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
+
+
 @dataclass(frozen=True, eq=False)
 class ConceptBank:
     """Concepts found by a factorization.
@@ -71,7 +75,8 @@ class ConceptBank:
     Attributes:
         components: H (k, channels) float32.
         scale: (k,) full presence: the coefficient at which a heatmap reads 1.
-        shares: (k,) the share of ‖A‖² that each concept explains, in the data it was fitted on.
+        shares: (k,) the share of ‖A‖² that each concept explains in the data it was fitted on, the
+            mean over its cells, each of which counts alike.
         rest: the share that no concept explains.
         model: name of the model, as in "resnet50".
         layer: dotted name of the layer.
@@ -81,6 +86,9 @@ class ConceptBank:
         versions: of the packages that made it.
         offset: (channels,) what the factorization sets its concepts upon (A ~= offset + W·H), no
             part of any concept; None is nothing.
+        unions: the members of each union of concepts that belong together, counted from 0, from
+            small to large (:func:`dff.concepts.tree.unions`): objects where concepts are parts.
+        union_scale: (unions,) full presence of each union: of the sum of its coefficients.
     """
 
     components: Tensor
@@ -94,6 +102,8 @@ class ConceptBank:
     rgb: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
     versions: dict[str, str] = field(default_factory=lambda: _versions(), repr=False)
     offset: Tensor | None = field(default=None, repr=False)
+    unions: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    union_scale: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("components", "scale", "shares"):
@@ -111,6 +121,7 @@ class ConceptBank:
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
         check_tensors({name: getattr(self, name) for name in TENSORS}, signed=self.signed)
         check_facts({name: getattr(self, name) for name in FACTS})
+        check_unions(self.unions, self.union_scale, len(self))
 
     def __len__(self) -> int:
         return len(self.components)
@@ -124,6 +135,40 @@ class ConceptBank:
     def at_full_presence(self) -> Tensor:
         """(k, channels): the activations of a pixel that wholly is one concept."""
         return self.components * self.scale[:, None]
+
+    def nodes(self, level: str = "object") -> tuple[tuple[int, ...], ...]:
+        """Return the members of each node of the concept tree, counted from 0.
+
+        Args:
+            level: "part" is the concepts, each a node of its own; "object" is the unions after
+                them.
+
+        Raises:
+            UsageError: no such level.
+        """
+        check_level(level)
+        concepts = tuple((k,) for k in range(len(self)))
+        return concepts + self.unions if level == "object" else concepts
+
+    def node_names(self, level: str = "object") -> tuple[str, ...]:
+        """Return the name of each node: that of its concept, or those of its members, joined."""
+        return tuple(" + ".join(self.names[k] for k in node) for node in self.nodes(level))
+
+    def presence(self, coefficients: Tensor, *, level: str = "part", most: float = 1) -> Tensor:
+        """Return how present each node is, (…, nodes, rows, cols) in [0, `most`].
+
+        Args:
+            coefficients: W as (…, k, rows, cols).
+            level: as in :meth:`nodes`.
+            most: as in :func:`dff.maps.presence`.
+        """
+        maps = presence(coefficients, self.scale.to(coefficients), most=most)
+        unions = self.nodes(level)[len(self) :]
+        if not unions or self.union_scale is None:
+            return maps
+        sums = [coefficients[..., list(union), :, :].sum(-3) for union in unions]
+        scale = self.union_scale.to(coefficients)
+        return torch.cat([maps, presence(torch.stack(sums, -3), scale, most=most)], -3)
 
     def encode(self, rows: Tensor) -> Tensor:
         """Return the coefficients W (n, k) >= 0 of activations (n, channels): least squares.
@@ -207,6 +252,8 @@ class ConceptBank:
             shares=shared[kept],
             names=tuple(names),
             rgb=tuple(self.rgb[i] for i in kept),
+            unions=(),
+            union_scale=None,
         )
 
     def nearest(self, other: ConceptBank) -> Nearest:
@@ -241,29 +288,12 @@ class ConceptBank:
         Raises:
             OutputError: it cannot be written, or something that is no concept bank is there.
         """
-        return write_file(path, self.to_bytes(), replace=_is_bank(path))
+        return write_file(path, self.to_bytes(), replace=is_bank(path))
 
     def to_bytes(self) -> bytes:
         """Return the file that :meth:`save` writes."""
-        tensors = {
-            "components": self.components.detach().cpu().contiguous(),
-            "scale": self.scale.detach().cpu().contiguous(),
-            "shares": self.shares.detach().cpu().contiguous(),
-        }
-        if self.offset is not None:
-            tensors["offset"] = self.offset.detach().cpu().contiguous()
-        about: dict[str, Any] = {
-            "format": FORMAT,
-            "model": self.model,
-            "layer": self.layer,
-            "signed": self.signed,
-            "rest": self.rest,
-            "names": self.names,
-            "rgb": self.rgb,
-            "versions": self.versions,
-        }
-        # One entry, as safetensors does not keep the order of several.
-        return save(tensors, {"concept_bank": json.dumps(about)})
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return packed(tensors, {name: getattr(self, name) for name in FACTS})
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:
@@ -272,41 +302,16 @@ class ConceptBank:
         Raises:
             BankError: the file is missing, damaged, or not a concept bank.
         """
-        where = f"the concept bank {str(path)!r}"
+        tensors, facts = unpacked(path)
+        fields: dict[str, Any] = {**tensors, **facts}
         try:
-            with safe_open(path, "pt") as file:
-                text = (file.metadata() or {}).get("concept_bank", "{}")
-                if len(text) > LARGEST_HEADER:
-                    raise BankError(f"{where} is damaged: its header is {len(text)} characters")
-                tensors = {key: file.get_tensor(key) for key in TENSORS if key in file.keys()}  # noqa: SIM118
-        except (OSError, ValueError, SafetensorError) as error:
-            if isinstance(error, BankError):
-                raise
-            raise BankError(f"cannot read {where}: {shortened(error)}") from None
-        try:
-            facts = json.loads(text)
-            if facts.pop("format", None) != FORMAT:
-                raise BankError(f"{str(path)!r} is not a concept bank of this version ({FORMAT})")
-            facts["names"] = tuple(facts["names"])
-            facts["rgb"] = tuple((int(r), int(g), int(b)) for r, g, b in facts["rgb"])
-            return cls(**tensors, **facts)
-        except RecursionError:
-            raise BankError(f"{where} is damaged: its header is nested too deeply") from None
+            fields["names"] = tuple(fields["names"])
+            fields["rgb"] = tuple((int(r), int(g), int(b)) for r, g, b in fields["rgb"])
+            unions = fields.get("unions", ())
+            fields["unions"] = tuple(tuple(map(int, union)) for union in unions)
+            return cls(**fields)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            if isinstance(error, BankError) and FORMAT in str(error):
-                raise
-            raise BankError(f"{where} is damaged: {shortened(error)}") from None
-
-
-def _is_bank(path: str | Path) -> bool:
-    """Return whether a regular file says of itself that it is a concept bank."""
-    if not is_regular(path):
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            return "concept_bank" in (file.metadata() or {})
-    except (OSError, ValueError, SafetensorError):
-        return False
+            raise BankError(damaged(path, error)) from None
 
 
 def _versions() -> dict[str, str]:

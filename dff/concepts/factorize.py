@@ -1,7 +1,7 @@
 """From activations to a concept bank: which factorization, its order, full presence.
 
 Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channels). Concepts come
-by the share of ‖A‖² that each explains, largest first, as every factorizer of :mod:`dff.nmf`
+by the share of the cells that each explains, largest first, as every factorizer of :mod:`dff.nmf`
 gives them; full presence is read off W (:func:`dff.concepts.bank.full_presence`).
 """
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from dff.concepts.bank import ConceptBank, full_presence
 from dff.concepts.selection import Selection, choose_components
-from dff.concepts.solver import encode, solver
+from dff.concepts.solver import cell_lengths, encode, fit
+from dff.concepts.tree import unions
 from dff.errors import UsageError, closest
 
 __all__ = [
@@ -93,6 +94,8 @@ def factorize(
 ) -> tuple[ConceptBank, Tensor]:
     """Factorize A: NMF where it is non-negative, semi-NMF where it has both signs.
 
+    Every cell counts alike (see :mod:`dff.concepts.solver`), and so do the shares.
+
     Args:
         rows: A (pixels, channels).
         concepts: k, from 1 to min(pixels, channels); "auto", or a range to choose k from
@@ -102,7 +105,7 @@ def factorize(
         layer: name of the layer, for the bank.
 
     Returns:
-        The concepts, by the share of ‖A‖² that each explains, and W (pixels, k).
+        The concepts, by the share of the cells that each explains, and W (pixels, k).
 
     Raises:
         UsageError: more concepts than the activations can hold, or no number; a factorizer whose
@@ -120,9 +123,7 @@ def factorize(
         from dff.nmf import as_factorizer
 
         return _by(as_factorizer(factorizer, int(concepts)), rows, model, layer)
-    signed = bool(rows.min() < 0)
-    estimator = solver(signed)(int(concepts))
-    coefficients = estimator.fit_transform(rows)
+    estimator, coefficients, signed = fit(rows, int(concepts))
     bank = bank_from(estimator, coefficients, signed=signed, model=model, layer=layer)
     return bank, coefficients
 
@@ -155,8 +156,11 @@ def bank_from(
         layer: name of the layer.
     """
     offset = torch.as_tensor(getattr(fitted, "offset_", 0)).to(coefficients)
+    components = torch.as_tensor(fitted.components_).to(coefficients)
+    together = unions(coefficients, components)
+    sums = [coefficients[:, list(union)].sum(1, keepdim=True) for union in together]
     return ConceptBank(
-        components=torch.as_tensor(fitted.components_).to(coefficients),
+        components=components,
         scale=full_presence(coefficients),
         shares=torch.as_tensor(fitted.explained_share_, dtype=torch.float32),
         rest=float(fitted.rest_share_),
@@ -164,6 +168,8 @@ def bank_from(
         layer=layer,
         signed=signed,
         offset=offset if bool(offset.any()) else None,
+        unions=together,
+        union_scale=torch.cat([full_presence(total) for total in sums]) if sums else None,
     )
 
 
@@ -185,7 +191,7 @@ def select(rows: Tensor, counts: str | range, *, layer: str = "") -> Selection:
             f"{max(counts)} concepts are too many to choose from: layer {layer!r} gives "
             f"{rows.shape[0]} cells x {rows.shape[1]} channels here, which allow {most} at most"
         )
-    return choose_components(rows, counts)
+    return choose_components(rows / cell_lengths(rows), counts)
 
 
 def sweep_banks(

@@ -1,22 +1,62 @@
-"""The choice by sign: NMF where A is non-negative, semi-NMF where it has both signs.
+"""What is minimised for concepts, and by what: the weight of a cell, and the choice by sign.
 
 Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channels).
+
+The plain loss ‖A - WH‖² belongs to the few cells of largest norm: one bright patch, or the outlier
+tokens of a transformer. Concepts are of the whole picture, so every cell counts alike here:
+
+    minimise Σᵢ ‖aᵢ - wᵢH‖² / ‖aᵢ‖²,
+
+a weighted factorization of A itself: that of the cells brought to length one, whose coefficients
+are then multiplied by the lengths again. A ≈ W·H stands, and W keeps the scale of A. On photos of
+horses with masks this found the horse better for every network that was tried, signed or not
+(``benchmarks/real_masks.py``).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dff.nmf.estimators import NMF, SemiNMF
 
-__all__ = ["encode", "solver"]
+__all__ = ["cell_lengths", "encode", "fit", "solver"]
+
+SHORTEST = 1e-3  # of the longest cell: what is shorter weighs less, as it may be noise
 
 
 def solver(signed: bool) -> type[NMF] | type[SemiNMF]:
     """Return the factorization for activations of one sign, or of both."""
     return SemiNMF if signed else NMF
+
+
+def cell_lengths(rows: Tensor, longest: float | None = None) -> Tensor:
+    """Return what the cells A (n, channels) are divided by, (n, 1): their norms.
+
+    Args:
+        rows: A.
+        longest: the largest norm of all cells, where these are some of them; a cell shorter than
+            a thousandth of it is divided by that much instead. Where all are zero, it is 1.
+    """
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if longest is None:
+        longest = float(norms.max())
+    return norms.clamp_min(SHORTEST * longest or 1.0)
+
+
+def fit(rows: Tensor, concepts: int) -> tuple[Any, Tensor, bool]:
+    """Factorize A (pixels, channels), every cell counted alike.
+
+    Returns:
+        The fitted estimator, whose shares are those of cells of length one; W (pixels, k), of A
+        itself; and whether the concepts have both signs.
+    """
+    signed = bool(rows.min() < 0)
+    lengths = cell_lengths(rows)
+    estimator = solver(signed)(concepts)
+    return estimator, estimator.fit_transform(rows / lengths) * lengths, signed
 
 
 def encode(rows: Tensor, components: Tensor, *, signed: bool) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dff.errors import BankError
 
-__all__ = ["FACTS", "TENSORS", "check_facts", "check_tensors"]
+__all__ = ["FACTS", "TENSORS", "check_facts", "check_tensors", "check_unions"]
 
-TENSORS = ("components", "scale", "shares", "offset")
-FACTS = ("model", "layer", "names", "rgb", "rest", "signed", "versions")
+TENSORS = ("components", "scale", "shares", "offset", "union_scale")
+FACTS = ("model", "layer", "signed", "rest", "names", "rgb", "versions", "unions")
 LONGEST_NAME = 1000
 
 
@@ -21,7 +21,7 @@ def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None
     """Refuse what no factorization gives.
 
     Args:
-        tensors: by the names :data:`TENSORS`; the offset may be None.
+        tensors: by the names :data:`TENSORS`; the offset and the scale of unions may be None.
         signed: the components may be negative.
 
     Raises:
@@ -45,10 +45,27 @@ def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None
             continue
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise BankError(f"the bank's {name} are not all finite floating-point numbers")
-        if name == "scale" or (name == "components" and not signed):
+        if name.endswith("scale") or (name == "components" and not signed):
             lowest = float(tensor.min()) if tensor.numel() else 0.0
             if lowest < 0:
                 raise BankError(f"the bank's {name} are never negative, but one is {lowest}")
+
+
+def check_unions(unions: Any, scale: Tensor | None, concepts: int) -> None:
+    """Refuse unions of concepts that there are not, or of which the full presence is not known.
+
+    Raises:
+        BankError: such.
+    """
+    for union in unions:
+        known = all(0 <= k < concepts for k in union)
+        if not known or len(set(union)) < max(2, len(union)) or len(union) >= concepts:
+            raise BankError(
+                f"a union is of 2 to {concepts - 1} of the bank's {concepts} concepts, not of "
+                f"{str(union)[:40]}"
+            )
+    if (0 if scale is None else tuple(scale.shape)) != ((len(unions),) if unions else 0):
+        raise BankError(f"the bank has {len(unions)} unions, but not as many full presences")
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:

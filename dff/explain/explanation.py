@@ -23,7 +23,8 @@ from dff.explain.evidence import (
     photo_evidence,
     photo_module,
 )
-from dff.explain.photo import ClassScore, Photo, SharedConcepts, Target
+from dff.explain.photo import ALL_OF_IT, ClassScore, Photo, SharedConcepts, Target
+from dff.maps import MaskOptions
 from dff.rendering import LegendEntry
 from dff.scoring import ConceptModule, Contributions
 
@@ -151,25 +152,33 @@ class Explanation:
         """Return the photo's likeliest classes, best first; none of a model without a head."""
         return self.photos[0].predictions(top_k=top_k)
 
-    def maps(self) -> np.ndarray:
-        """Return the concepts' presence (k, rows, cols) float32 in [0, 1] at the photo's cells.
+    def maps(self, *, level: str = "part") -> np.ndarray:
+        """Return the presence (nodes, rows, cols) float32 in [0, 1] at the photo's cells.
 
         1 is full presence in the data the concepts were fitted on, so maps compare across
         photos: where a concept is absent, its map is near 0.
+
+        Args:
+            level: "part" is the concepts; "object" the unions of those that belong together after
+                them (``bank.nodes(level)`` names the members).
         """
-        return self.photos[0].maps()
+        return self.photos[0].maps(level=level)
 
-    def heatmaps(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Return the maps (k, height, width) on the photo's own pixels, or at another size."""
-        return self.photos[0].heatmaps(size)
+    def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
+        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size."""
+        return self.photos[0].heatmaps(size, level=level)
 
-    def masks(self) -> np.ndarray:
-        """Return where each concept is, (k, height, width) bool, on the photo's own pixels.
+    def masks(self, options: MaskOptions = ALL_OF_IT, *, level: str = "part") -> np.ndarray:
+        """Return where each node is, (nodes, height, width) bool, on the photo's own pixels.
 
-        The heatmaps, fitted to the photo's edges (:func:`dff.maps.concept_masks`); empty
-        for a concept that is absent.
+        Maps fitted to the photo's edges, above Otsu's threshold of each; empty where a concept is
+        absent. A dataset's masks are made the same way (:func:`dff.maps.masks_of`).
+
+        Args:
+            options: how maps become masks; all connected components are kept by default.
+            level: as in :meth:`maps`.
         """
-        return self.photos[0].masks()
+        return self.photos[0].masks(options, level=level)
 
     def cam(self, target: Target | None = None) -> np.ndarray:
         """Return Grad-CAM for a class on the photo's pixels, from the same pass.

@@ -19,10 +19,12 @@ from dff.errors import LayerError, ModelError, UsageError
 from dff.explain.one_pass import Tape
 from dff.images import Picture
 from dff.labels import class_index, class_name
-from dff.maps import Grid, concept_masks, presence, rescale, upsample
+from dff.maps import Grid, MaskOptions, masks_of, rescale, upsample
 from gradcam import grad_cam
 
-__all__ = ["ClassScore", "Photo", "SharedConcepts", "Target"]
+__all__ = ["ALL_OF_IT", "ClassScore", "Photo", "SharedConcepts", "Target"]
+
+ALL_OF_IT = MaskOptions(components="all")
 
 Target = int | str
 """A class, by index or by name."""
@@ -142,17 +144,32 @@ class Photo:
         """Return the photo's likeliest classes, best first."""
         return self.shared.likeliest(self.logits, top_k)
 
-    def maps(self) -> np.ndarray:
-        """Return the concepts' presence (k, rows, cols) float32 in [0, 1] at the cells."""
-        return presence(self.coefficients, self.bank.scale.cpu()).numpy()
+    def maps(self, *, level: str = "part") -> np.ndarray:
+        """Return the presence (nodes, rows, cols) float32 in [0, 1] at the cells.
 
-    def heatmaps(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Return the maps (k, height, width) on the photo's own pixels, or at another size."""
-        return upsample(self.maps(), size or (self.picture.height, self.picture.width), self.grid)
+        Args:
+            level: "part" is the concepts, "object" also their unions
+                (:meth:`dff.ConceptBank.nodes`).
+        """
+        return self.bank.presence(self.coefficients, level=level).numpy()
 
-    def masks(self) -> np.ndarray:
-        """Return where each concept is, (k, height, width) bool, on the photo's own pixels."""
-        return concept_masks(self.heatmaps(), self.picture.pixels)
+    def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
+        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size."""
+        size = size or (self.picture.height, self.picture.width)
+        return upsample(self.maps(level=level), size, self.grid)
+
+    def masks(self, options: MaskOptions = ALL_OF_IT, *, level: str = "part") -> np.ndarray:
+        """Return where each node is, (nodes, height, width) bool, on the photo's own pixels.
+
+        Args:
+            options: how maps become masks; all connected components are kept by default.
+            level: as in :meth:`maps`.
+        """
+        size = (self.picture.height, self.picture.width)
+        runs, _ = masks_of(
+            self.maps(level=level), self.grid, size, options, guide=self.picture.pixels
+        )
+        return np.stack([mask.drawn() for mask in runs])
 
     @torch.inference_mode(False)
     @torch.enable_grad()

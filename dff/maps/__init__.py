@@ -6,11 +6,11 @@ A map is an array whose last two axes are rows and columns; a heatmap is one in 
   cells to pixels, exactly where the cells look.
 - :func:`presence`: coefficients to heatmaps that compare across images; :func:`rescale`: a map to
   its own full range, for display.
-- :func:`otsu`, :func:`binarize`, :func:`near_peak`: thresholds.
+- :func:`otsu`, :func:`binarize`: thresholds.
 - :func:`refine`: a map fitted to the edges of its picture.
-- :func:`concept_masks`, :func:`box_of`: masks and boxes; :mod:`dff.maps.masks` those of datasets,
-  at the photos' own pixels without drawing them (:mod:`dff.maps.runs`), :mod:`dff.maps.rle` as
-  COCO writes them.
+- :func:`masks_of`, :class:`MaskOptions`, :func:`box_of`: masks and boxes at a photo's own pixels,
+  the same for one photo and for datasets; :mod:`dff.maps.runs` holds them without drawing them,
+  :mod:`dff.maps.rle` as COCO writes them.
 - :func:`fitted`, :func:`within`: pictures and drawn maps at another size.
 """
 
@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from dff.maps.edges import refine
 from dff.maps.grid import Grid, upsample
-from dff.maps.masks import box_of, concept_masks
+from dff.maps.masks import MaskOptions, box_of, masks_of
 from dff.maps.presence import presence, rescale
 from dff.maps.sizes import fitted, within
-from dff.maps.thresholds import binarize, near_peak, otsu
+from dff.maps.thresholds import binarize, otsu
 
 __all__ = [
-    "Grid", "binarize", "box_of", "concept_masks", "fitted", "near_peak", "otsu", "presence",
+    "Grid", "MaskOptions", "binarize", "box_of", "fitted", "masks_of", "otsu", "presence",
     "refine", "rescale", "upsample", "within",
 ]  # fmt: skip

@@ -20,15 +20,15 @@ __all__ = ["refine"]
 
 
 def refine(
-    maps: np.ndarray, picture: np.ndarray, *, radius: int, tolerance: float = 0.03
+    maps: np.ndarray, picture: np.ndarray, *, radius: int, tolerance: float = 0.01
 ) -> np.ndarray:
     """Return maps whose edges follow those of the picture.
 
     Args:
         maps: (k, h, w) or (h, w), values in [0, 1], as large as the picture.
         picture: (h, w, 3) uint8 RGB.
-        radius: half the side of the window, in pixels; about 1.25 times the distance between
-            cells of the grid that the maps come from.
+        radius: half the side of the window, in pixels: about as far as a cell of the grid that
+            the maps come from sees (:func:`dff.maps.masks.window_radius`).
         tolerance: differences of colour (0 to 1) well below it are no edges.
 
     Returns:

@@ -12,42 +12,17 @@ from dff.maps.edges import refine
 from dff.maps.grid import Grid, upsample
 from dff.maps.runs import Runs, largest_component, runs_above, runs_of
 from dff.maps.sizes import fitted, within
-from dff.maps.thresholds import near_peak, otsu
+from dff.maps.thresholds import otsu
 
-__all__ = [
-    "GUIDE_SIDE", "MaskOptions", "box_of", "concept_masks", "masks_of", "threshold_levels",
-]  # fmt: skip
+__all__ = ["GUIDE_SIDE", "MaskOptions", "box_of", "masks_of", "window_radius"]
 
 Box = tuple[int, int, int, int]
-FIELD = 1 / 9
-"""About a receptive field at the last grid, as a part of the long side."""
-SHARE, PRESENT = 0.45, 0.1
 COMPONENTS = ("largest", "all")
+THRESHOLDS = ("otsu", "peak")
 GUIDE_SIDE = 320  # pixels of the longer side at which masks are refined
+SHARE = 0.45  # of a map's own peak, under threshold="peak"
 LATTICE = 4  # points a cell, along each axis, at which Otsu's histogram is taken
-
-
-def concept_masks(
-    heatmaps: np.ndarray, picture: np.ndarray, *, radius: int | None = None
-) -> np.ndarray:
-    """Return where each concept is in a picture.
-
-    The maps are fitted to the picture's edges (:func:`dff.maps.refine`). A concept is where its
-    map is above 0.45 of its peak, if that is above 0.1 of full presence; else it is absent.
-
-    Args:
-        heatmaps: (k, h, w) in units of full presence, as large as the picture.
-        picture: (h, w, 3) uint8 RGB.
-        radius: of the filter, in pixels; None is a ninth of the picture's long side.
-
-    Returns:
-        (k, h, w) bool.
-
-    Raises:
-        UsageError: maps and picture differ in size.
-    """
-    radius = radius or max(1, round(max(picture.shape[:2]) * FIELD))
-    return near_peak(refine(heatmaps, picture, radius=radius), SHARE, PRESENT)
+FIELDS, CELLS = 2.5, 1.5  # radius of the windows, in receptive fields, and at least in cells
 
 
 def box_of(mask: np.ndarray, *, largest: bool = True) -> Box | None:
@@ -71,62 +46,98 @@ class MaskOptions:
     """How maps become masks.
 
     Attributes:
-        threshold: "otsu" (each map's own), or a presence in (0, 1).
+        threshold: "otsu": each map's own, which takes in whole objects; "peak": 0.45 of each map's
+            peak, which is tighter, for small parts; or a presence in (0, 1).
         components: "largest" keeps the largest connected part of a mask, "all" all of it.
-        refine: follow the photo's edges (a guided filter of the map).
+        refine: follow the photo's edges (:func:`dff.maps.refine`, in windows of the size of what a
+            cell sees). On photos of horses it is worth 0.1 to 0.2 of IoU for convolutional
+            networks and 0.05 for a transformer (``benchmarks/real_masks.py``).
         least: the presence at its peak from which a concept counts as found in an image.
     """
 
     threshold: float | str = "otsu"
     components: str = "largest"
-    refine: bool = False
+    refine: bool = True
     least: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.threshold != "otsu" and not (
+        if self.threshold not in THRESHOLDS and not (
             isinstance(self.threshold, (int, float)) and 0 < self.threshold < 1
         ):
-            raise UsageError(f"threshold is 'otsu' or a number in (0, 1), not {self.threshold!r}")
+            raise UsageError(
+                f"threshold is 'otsu', 'peak' or a number in (0, 1), not {self.threshold!r}"
+            )
         if self.components not in COMPONENTS:
             raise UsageError(f"components is 'largest' or 'all', not {self.components!r}")
         if not 0 < self.least <= 1:
             raise UsageError(f"the least presence lies in (0, 1], not {self.least!r}")
 
 
-def threshold_levels(maps: np.ndarray, grid: Grid, options: MaskOptions) -> np.ndarray:
-    """Return the threshold (m,) of each map (m, h, w), clipped to [0, 1] by this function."""
-    if isinstance(options.threshold, str):
-        points = (grid.rows * LATTICE, grid.cols * LATTICE)
-        return otsu(upsample(np.clip(maps, 0, 1), points, grid))
-    return np.full(len(maps), float(options.threshold))
-
-
 def masks_of(
     maps: np.ndarray,
-    thresholds: np.ndarray,
     grid: Grid,
     size: tuple[int, int],
     options: MaskOptions,
     *,
     guide: np.ndarray | None = None,
-) -> list[Runs]:
-    """Return the masks of maps (m, h, w) in [0, 1] at a photo's (height, width)."""
-    if guide is None:
-        runs = runs_above(maps, thresholds, grid, size)
+) -> tuple[list[Runs], np.ndarray]:
+    """Return the masks of maps (m, h, w), clipped to [0, 1], at a photo's (height, width).
+
+    The mask of a map whose peak does not reach ``options.least`` is empty: nothing is there.
+
+    Args:
+        maps: presences at the cells.
+        grid: where the cells lie, and what they see.
+        size: of the photo, in pixels.
+        options: how maps become masks; without a `guide` they are not refined.
+        guide: uint8 photo (height, width, 3) of any size, to refine the maps with.
+
+    Returns:
+        The masks, and the threshold (m,) of each.
+    """
+    absent = maps.max((1, 2)) < options.least
+    clipped = np.clip(maps, 0, 1).astype(np.float32)
+    clipped[absent] = 0
+    if options.refine and guide is not None:
+        runs, thresholds = _refined(clipped, grid, size, options, guide)
     else:
-        runs = _refined(maps, thresholds, grid, size, guide)
-    return [largest_component(r) for r in runs] if options.components == "largest" else runs
+        points = (grid.rows * LATTICE, grid.cols * LATTICE)
+        thresholds = _thresholds(upsample(clipped, points, grid), options)
+        runs = runs_above(clipped, thresholds, grid, size)
+    if options.components == "largest":
+        runs = [largest_component(r) for r in runs]
+    return runs, thresholds
+
+
+def _thresholds(drawn: np.ndarray, options: MaskOptions) -> np.ndarray:
+    if options.threshold == "peak":
+        return SHARE * drawn.max((1, 2))
+    if isinstance(options.threshold, str):
+        return otsu(drawn)
+    return np.full(len(drawn), float(options.threshold))
 
 
 def _refined(
-    maps: np.ndarray, thresholds: np.ndarray, grid: Grid, size: tuple[int, int], guide: np.ndarray
-) -> list[Runs]:
+    maps: np.ndarray, grid: Grid, size: tuple[int, int], options: MaskOptions, guide: np.ndarray
+) -> tuple[list[Runs], np.ndarray]:
     small = within(size, min(GUIDE_SIDE, max(size)), least=2)
-    photo = fitted(guide, small)
-    drawn = upsample(maps.astype(np.float32), small, grid)
-    cell = max(small[0] / grid.rows, small[1] / grid.cols)
-    smooth = refine(drawn, photo, radius=max(1, round(1.25 * cell)))
-    return [
-        runs_of(fitted(one, size, way="linear") > max(float(limit), 1e-6))
-        for one, limit in zip(smooth, thresholds, strict=True)
+    smooth = refine(
+        upsample(maps, small, grid), fitted(guide, small), radius=window_radius(grid, small)
+    )
+    thresholds = _thresholds(smooth, options)
+    runs = [
+        runs_of(fitted(drawn, size, way="linear") > max(float(limit), 1e-6))
+        for drawn, limit in zip(smooth, thresholds, strict=True)
     ]
+    return runs, thresholds
+
+
+def window_radius(grid: Grid, size: tuple[int, int]) -> int:
+    """Return the radius in pixels of the windows that maps are refined in, at a photo's size.
+
+    A window is about what a cell sees: the value of a cell says that something lies within its
+    receptive field, and the photo's edges say where in it.
+    """
+    cell = max(size[0] / grid.rows, size[1] / grid.cols)
+    seen = (grid.field or 0.0) * max(size) / max(grid.height, grid.width)
+    return max(1, round(max(CELLS * cell, FIELDS * seen)))

@@ -28,6 +28,14 @@ class Runs:
     height: int
     width: int
 
+    def drawn(self) -> np.ndarray:
+        """Return the mask (height, width) of bool."""
+        steps = np.zeros(self.height * self.width + 1, np.int8)
+        steps[self.starts] += 1
+        np.subtract.at(steps, self.ends, 1)
+        inside = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+        return inside.reshape(self.width, self.height).T
+
     @property
     def area(self) -> int:
         """Pixels inside."""

@@ -1,4 +1,4 @@
-"""From maps to masks by a threshold: Otsu's, a given one, or a share of the peak."""
+"""From maps to masks by a threshold: Otsu's, or a given one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from dff.errors import UsageError
 
-__all__ = ["binarize", "near_peak", "otsu"]
+__all__ = ["binarize", "otsu"]
 
 
 def otsu(maps: np.ndarray) -> np.ndarray:
@@ -42,12 +42,3 @@ def binarize(heatmap: np.ndarray, threshold: float | str = "otsu") -> np.ndarray
             raise UsageError(f"threshold must be a number in [0, 1] or 'otsu', not {threshold!r}")
         threshold = float(otsu(heatmap))
     return (np.asarray(heatmap) > threshold) & (np.asarray(heatmap) > 0)
-
-
-def near_peak(maps: np.ndarray, share: float, least: float = 0.0) -> np.ndarray:
-    """Return where each map (..., h, w) is above a share of its own peak, as a boolean array.
-
-    A map whose peak is not above `least` has an empty mask: its concept is absent.
-    """
-    peaks = maps.max((-2, -1), keepdims=True)
-    return np.asarray((maps > share * peaks) & (peaks > least))

@@ -22,11 +22,16 @@ __all__ = ["annotations_of", "renamed_coco", "write_coco"]
 
 
 def categories(bank: ConceptBank) -> str:
-    """Return COCO's categories, one a concept, as one line of JSON."""
+    """Return COCO's categories, concepts and their unions, as one line of JSON."""
+    nodes = zip(bank.nodes(), bank.node_names(), strict=True)
     return json.dumps(
         [
-            {"id": k + 1, "name": name, "supercategory": "concept"}
-            for k, name in enumerate(bank.names)
+            {
+                "id": i + 1,
+                "name": name,
+                "supercategory": "concept" if len(node) == 1 else "union",
+            }
+            for i, (node, name) in enumerate(nodes)
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from dff.colocalization.run.folder import chunk_name
 from dff.colocalization.stages.chunks import Chunk, Writer, chunk_facts, load_chunk
 from dff.colocalization.stages.extract import run_chunks
 from dff.colocalization.stages.job import PLACING, Job
-from dff.colocalization.stages.network import Network
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
 from dff.images import read_image
-from dff.maps import fitted, presence, within
-from dff.maps.masks import GUIDE_SIDE, MaskOptions, threshold_levels
+from dff.maps import fitted, within
+from dff.maps.masks import GUIDE_SIDE
+from dff.maps.runs import Runs
 
 __all__ = ["PARTS", "encode_chunk", "encode_stage"]
 
@@ -40,8 +41,7 @@ def encode_stage(job: Job) -> None:
     ]
     with Writer() as writer:
         for count, (index, chunk) in enumerate(_to_encode(job, own), 1):
-            guides = _guides(job, chunk) if job.masks.refine else None
-            files = encode_chunk(chunk, bank, job.network, job.masks, guides)
+            files = encode_chunk(job, chunk, bank)
             parts = {chunk_name(part, index): files[part] for part in PARTS}
             writer.submit(job.folder.write, parts)
             job.progress(PLACING, count, len(own))
@@ -56,80 +56,67 @@ def _to_encode(job: Job, own: Sequence[int]) -> Iterator[tuple[int, Chunk]]:
     yield from run_chunks(job, left, predict=True, whole=True)
 
 
-def _guides(job: Job, chunk: Chunk) -> list[np.ndarray | None]:
-    """Return small versions of a chunk's photos, None where one cannot be read (any more)."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def read(index: int) -> np.ndarray | None:
-        try:
-            pixels = read_image(job.dataset.source(index)).pixels
-        except (DFFError, OSError):
-            return None
-        if max(pixels.shape[:2]) <= 2 * GUIDE_SIDE:
-            return pixels
-        return fitted(pixels, within(pixels.shape[:2], 2 * GUIDE_SIDE, least=2))
-
-    with ThreadPoolExecutor(job.workers) as pool:
-        return list(pool.map(read, chunk.ids))
-
-
-def encode_chunk(
-    chunk: Chunk,
-    bank: ConceptBank,
-    network: Network,
-    options: MaskOptions,
-    guides: Sequence[np.ndarray | None] | None = None,
-) -> dict[str, bytes]:
+def encode_chunk(job: Job, chunk: Chunk, bank: ConceptBank) -> dict[str, bytes]:
     """Return the files of a chunk: "maps" (safetensors), "parquet" (instances), "coco", "images".
 
-    Maps are (n, k, h, w) float16 in units of full presence, zero for unreadable images.
+    Maps are (n, k, h, w) float16 in units of full presence, zero for unreadable images. At the
+    level of objects, "coco" holds the unions of concepts after the concepts.
     """
-    rows, cols = network.cells
+    rows, cols = job.network.cells
     count = len(bank)
-    maps = np.zeros((len(chunk.ids), count, rows, cols), np.float16)
+    maps = np.zeros((len(chunk.ids), len(bank.nodes(job.level)), rows, cols), np.float16)
     if chunk.rows is not None:
-        flat = chunk.rows.to(network.device).float().flatten(0, 1)
-        coefficients = bank.encode(flat)
-        shaped = coefficients.view(len(chunk.rows), rows, cols, count).permute(0, 3, 1, 2)
-        maps[chunk.readable] = presence(shaped, bank.scale, most=60000).half().cpu().numpy()
-    table, lines = _tables(chunk, maps, network, options, guides)
+        flat = chunk.rows.to(job.network.device).float().flatten(0, 1)
+        shaped = bank.encode(flat).view(len(chunk.rows), rows, cols, count).permute(0, 3, 1, 2)
+        present = bank.presence(shaped, level=job.level, most=60000)
+        maps[chunk.readable] = present.half().cpu().numpy()
+    table, lines = _tables(job, chunk, maps, count)
     return {
         "instances": _parquet_bytes(table),
         "coco": "".join(json.dumps(line) + "\n" for line in lines).encode(),
         "images": json.dumps(chunk_facts(chunk)).encode(),
         "maps": to_safetensors(
-            {"maps": torch.from_numpy(maps), "ids": torch.tensor(chunk.ids)},
+            {
+                "maps": torch.from_numpy(np.ascontiguousarray(maps[:, :count])),
+                "ids": torch.tensor(chunk.ids),
+            },
             {"unit": "full presence"},
         ),
     }
 
 
 def _tables(
-    chunk: Chunk,
-    maps: np.ndarray,
-    network: Network,
-    options: MaskOptions,
-    guides: Sequence[np.ndarray | None] | None,
+    job: Job, chunk: Chunk, maps: np.ndarray, count: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    readable, count = chunk.readable, maps.shape[1]
-    shown = maps[readable].astype(np.float32)
-    if not readable:
-        return {name: np.zeros(0, _dtype(name)) for name in COLUMNS}, []
-    levels = threshold_levels(shown.reshape(-1, *shown.shape[2:]), network.grid, options)
-    parts, lines = [], []
-    for position, i in enumerate(readable):
+    """Return the instances of the first `count` nodes, the concepts, and COCO's of all nodes."""
+
+    def place(i: int) -> tuple[dict[str, np.ndarray], list[tuple[int, Runs]]]:
         size = (chunk.heights[i], chunk.widths[i])
-        part, masks = instances(
-            chunk.ids[i], shown[position], network.grid, size,
-            levels[position * count : (position + 1) * count], options,
-            guide=None if guides is None else guides[i],
-        )  # fmt: skip
-        parts.append(part)
-        lines += [
-            annotation(chunk.ids[i], k, count, float(part["strength"][k]), runs)
-            for k, runs in masks
-        ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}, lines
+        guide = _guide(job, chunk.ids[i]) if job.masks.refine else None
+        shown = maps[i].astype(np.float32)
+        return instances(chunk.ids[i], shown, job.network.grid, size, job.masks, guide=guide)
+
+    if not chunk.readable:
+        return {name: np.zeros(0, _dtype(name)) for name in COLUMNS}, []
+    with ThreadPoolExecutor(job.workers) as pool:
+        placed = list(pool.map(place, chunk.readable))
+    lines = [
+        annotation(chunk.ids[i], node, maps.shape[1], float(part["strength"][node]), runs)
+        for i, (part, masks) in zip(chunk.readable, placed, strict=True)
+        for node, runs in masks
+    ]
+    return {
+        name: np.concatenate([part[name][:count] for part, _ in placed]) for name in COLUMNS
+    }, lines
+
+
+def _guide(job: Job, image: int) -> np.ndarray | None:
+    """Return a small version of a photo, None where it cannot be read (any more)."""
+    try:
+        pixels = read_image(job.dataset.source(image), least=GUIDE_SIDE).pixels
+    except (DFFError, OSError):
+        return None
+    return fitted(pixels, within(pixels.shape[:2], GUIDE_SIDE, least=2))
 
 
 def _dtype(name: str) -> str:

@@ -16,7 +16,7 @@ from dff.colocalization.ranks import Ranks
 from dff.colocalization.run.folder import chunk_name
 from dff.colocalization.stages.job import FITTING, Job
 from dff.colocalization.stages.network import Network
-from dff.concepts import ConceptBank, bank_from, solver
+from dff.concepts import ConceptBank, bank_from, cell_lengths, solver
 from dff.errors import FactorizationError, UsageError
 
 __all__ = ["fit_bank", "fit_stage", "load_rows"]
@@ -68,14 +68,17 @@ def fit_bank(
     """
     rows = load_rows(paths, network.channels).to(network.device)
     low, high = (float(v) for v in rows.aminmax()) if len(rows) else (0.0, 0.0)
-    reports = ranks.gather((len(rows), low, high))
-    total = sum(count for count, _, _ in reports)
-    signed = min(low for _, low, _ in reports) < 0
-    _check(total, concepts, network, any(a or b for _, a, b in reports))
+    longest = float(torch.linalg.vector_norm(rows, dim=1).max()) if len(rows) else 0.0
+    reports = ranks.gather((len(rows), low, high, longest))
+    total = sum(count for count, *_ in reports)
+    signed = min(low for _, low, *_ in reports) < 0
+    _check(total, concepts, network, any(a or b for _, a, b, _ in reports))
+    lengths = cell_lengths(rows, max(length for *_, length in reports))
+    rows.div_(lengths)  # every cell counts alike
     factorizer = solver(signed)
     start = factorizer(concepts).fit(_sample(paths, rows, total, concepts, ranks)).components_
     estimator = factorizer(concepts, init=start, distributed=ranks.size > 1)
-    codes = estimator.fit_transform(rows)
+    codes = estimator.fit_transform(rows) * lengths
     everywhere = torch.cat(ranks.gather(codes.cpu()))
     bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
     return bank, total

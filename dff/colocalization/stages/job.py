@@ -40,6 +40,7 @@ class Job:
     plan: Plan
     concepts: int
     masks: MaskOptions
+    level: str
     batch: int
     workers: int
     strict: bool

@@ -1,0 +1,92 @@
+"""Unions of concepts: from parts to objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dff.concepts import ConceptBank, factorize
+from dff.concepts.tree import unions
+from dff.errors import BankError, UsageError
+
+
+def rows_of_two_objects(signed: bool) -> tuple[torch.Tensor, np.ndarray]:
+    """Cells of two objects of two parts each, which share a direction, and a background."""
+    random = np.random.default_rng(0)
+    parts = np.zeros((5, 40))
+    for part, first in enumerate((0, 4, 18, 22, 34)):
+        parts[part, first : first + (10 if part < 4 else 6)] = 1
+    if signed:
+        parts = parts * random.choice([-1, 1], size=40)
+    kind = random.integers(5, size=600)
+    cells = parts[kind] * random.uniform(0.8, 1.2, size=(600, 1))
+    return torch.from_numpy(
+        cells + (0 if signed else 0.01) * np.abs(random.normal(size=cells.shape))
+    ).float(), kind
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_parts_of_an_object_come_together_first(signed):
+    rows, kind = rows_of_two_objects(signed)
+    bank, coefficients = factorize(rows, 5)
+    strongest = coefficients.argmax(1).numpy()
+    of_kind = [np.bincount(strongest[kind == i]).argmax() for i in range(5)]
+    assert sorted(of_kind) == list(range(5)), "each kind has a concept of its own"
+    first = {tuple(sorted(of_kind[:2])), tuple(sorted(of_kind[2:4]))}
+    assert set(bank.unions[:2]) == first
+
+
+def test_there_are_at_most_k_minus_two_unions_and_none_without_likeness():
+    random = torch.Generator().manual_seed(0)
+    w = torch.rand(100, 6, generator=random)
+    h = torch.rand(6, 20, generator=random)
+    assert len(unions(w, h)) <= 4
+    assert all(1 < len(union) < 6 for union in unions(w, h))
+    apart = torch.eye(3).repeat(10, 1)
+    assert unions(apart, torch.eye(3)) == (), "what shares no cell and no channel stays apart"
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_few_concepts_have_no_unions(k):
+    assert unions(torch.rand(10, k), torch.rand(k, 4)) == ()
+
+
+def test_a_union_is_as_present_as_its_members_together():
+    rows, _ = rows_of_two_objects(signed=False)
+    bank, coefficients = factorize(rows, 5)
+    maps = coefficients.T.reshape(5, 20, 30)
+    present = bank.presence(maps, level="object")
+    assert present.shape == (len(bank.nodes()), 20, 30)
+    assert torch.equal(present[:5], bank.presence(maps))
+    union = bank.unions[0]
+    expected = maps[list(union)].sum(0) / bank.union_scale[0]
+    torch.testing.assert_close(present[5], expected.clamp(0, 1))
+    assert bank.node_names()[5] == " + ".join(bank.names[k] for k in union)
+
+
+def test_unions_are_kept_with_the_bank(tmp_path):
+    bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
+    again = ConceptBank.load(bank.save(tmp_path / "bank.safetensors"))
+    assert again.unions == bank.unions
+    assert torch.equal(again.union_scale, bank.union_scale)
+    assert again.renamed({0: "head"}).unions == bank.unions
+    assert again.merged([0, 1]).unions == (), "others are left of four concepts"
+
+
+@pytest.mark.parametrize("union", [(0,), (0, 0), (0, 5), (-1, 2), (0, 1, 2, 3, 4)])
+def test_a_bank_refuses_unions_that_cannot_be(union):
+    bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
+    with pytest.raises(BankError, match="a union is of 2 to 4"):
+        ConceptBank(
+            bank.components, bank.scale, bank.shares, bank.rest, "", "",
+            unions=(union,), union_scale=torch.ones(1),
+        )  # fmt: skip
+    with pytest.raises(BankError, match="full presences"):
+        ConceptBank(bank.components, bank.scale, bank.shares, bank.rest, "", "", unions=((0, 1),))
+
+
+def test_there_is_no_other_level():
+    bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
+    with pytest.raises(UsageError, match="object, part"):
+        bank.nodes("scene")
