@@ -57,7 +57,7 @@ from dff.activations.geometry import Geometry
 from dff.activations.layers import probe_input, survey
 from dff.concepts import choose_components, factorize
 from dff.demo import creatures, model
-from dff.maps import MaskOptions, masks_of, near_peak, otsu, upsample
+from dff.maps import MaskOptions, masks_of, otsu, upsample
 from dff.metrics import part_agreement
 
 SIZE = model.INPUT_SIZE
