@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dff.concepts.bank import FORMAT, ConceptBank
+from dff.concepts import ConceptBank
+from dff.concepts.bank_file import FORMAT
 from dff.errors import BankError, ModelError, UsageError, shortened
 from dff.labels import read_labels
 from dff.models.weights import load_weights, read_weights

@@ -55,7 +55,7 @@ def refine(
     for one in stack.reshape(-1, *stack.shape[-2:]):
         slope, offset = _line(_shrunk(one, shrink), small, mean, inverse, near)
         slope, offset = (fitted(v, guide.shape[:2], way="linear") for v in (slope, offset))
-        refined.append((slope * guide).sum(-1) + offset)
+        refined.append(np.einsum("hwc,hwc->hw", slope, guide) + offset)
     return np.clip(np.stack(refined), 0, 1).reshape(stack.shape)
 
 
@@ -88,6 +88,6 @@ def _line(
     """Return slopes (h, w, 3) and offsets (h, w) that make the guide's colours into the map."""
     level = _average(one, radius)
     covariance = _average(guide * one[..., None], radius) - mean * level[..., None]
-    slope = (inverse @ covariance[..., None])[..., 0]
-    offset = level - (slope * mean).sum(-1)
+    slope = np.einsum("hwij,hwj->hwi", inverse, covariance)
+    offset = level - np.einsum("hwc,hwc->hw", slope, mean)
     return _average(slope, radius), _average(offset, radius)

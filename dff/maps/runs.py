@@ -120,10 +120,9 @@ def runs_of(mask: np.ndarray) -> Runs:
     height, width = mask.shape
     padded = np.zeros((width, height + 2), np.int8)
     padded[:, 1:-1] = mask.T
-    steps = np.diff(padded, axis=1)
-    columns, tops = np.nonzero(steps == 1)
-    _, bottoms = np.nonzero(steps == -1)
-    return Runs(columns * height + tops, columns * height + bottoms, height, width)
+    steps = np.diff(padded, axis=1).ravel()  # height + 1 a column
+    (starts, ends) = (np.flatnonzero(steps == sign).astype(np.int64) for sign in (1, -1))
+    return Runs(starts - starts // (height + 1), ends - ends // (height + 1), height, width)
 
 
 def largest_component(runs: Runs) -> Runs:
