@@ -120,7 +120,7 @@ def test_boxes_and_masks_are_those_of_one_photo(run, folder, explainer):
         mask = runs[concept - 1].drawn()
         assert row["threshold"] == pytest.approx(thresholds[concept - 1])
         theirs = drawn_rle(one["segmentation"])
-        assert (theirs != mask).sum() <= 2, "but for rounding"
+        assert (theirs != mask).mean() < 0.01, "but for rounding where a map is flat"
         box = (row["x0"], row["y0"], row["x1"], row["y1"])
         assert box_of(theirs) == box
         assert one["bbox"] == [box[0], box[1], box[2] - box[0], box[3] - box[1]]
