@@ -118,7 +118,7 @@ def test_boxes_and_masks_are_those_of_one_photo(run, folder, explainer):
         maps = run.maps(image).float().numpy()
         runs, thresholds = masks_of(maps, grid, (40, 56), MaskOptions(), guide=photo)
         mask = runs[concept - 1].drawn()
-        assert row["threshold"] == pytest.approx(thresholds[concept - 1])
+        assert row["threshold"] == pytest.approx(thresholds[concept - 1], abs=0.005)
         theirs = drawn_rle(one["segmentation"])
         assert (theirs != mask).mean() < 0.01, "but for rounding where a map is flat"
         box = (row["x0"], row["y0"], row["x1"], row["y1"])
