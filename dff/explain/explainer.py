@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, Tail, resolve_layer
+from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layers import LayerInfo, Survey, probe_input, survey
 from dff.activations.layouts import Score
@@ -60,6 +60,9 @@ class Explainer:
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
             by the call. None: the sign of the activations decides.
+        fine: N, to make the maps' grid N times as fine along each axis by shift-and-stitch
+            (:func:`dff.activations.stitched`): the model runs N² times up to the layer. Classes,
+            scores and Grad-CAM stay those of the photo as it is.
         device: where a model given by name runs, such as "cuda"; a module of your own stays
             where it is.
 
@@ -68,7 +71,7 @@ class Explainer:
         unscored: why the concepts have no scores; None where they have.
 
     Raises:
-        UsageError: no such factorizer.
+        UsageError: no such factorizer, or a grid that cannot be made so fine.
         ModelError: no such model, or its weights cannot be had.
         LayerError: no such layer, or none with a grid.
     """
@@ -83,6 +86,7 @@ class Explainer:
         class_names: Sequence[str] | None = None,
         score: Score | None = None,
         factorizer: str | Factorizer | None = None,
+        fine: int = 1,
         device: str | torch.device | None = None,
     ) -> None:
         self.factorizer = check_factorizer(factorizer)
@@ -104,6 +108,8 @@ class Explainer:
         own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
         self.unscored = own if self.headless else _why_unscored(info)
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
+        self.fine = fine
+        self._check_fine(info, probe)
 
     def __call__(
         self,
@@ -225,6 +231,7 @@ class Explainer:
             score=self.score,
             grad=cam,
             scored=not self.headless,
+            stitch=None if self.fine == 1 else self.stitch,
         )
         return self._explanation(pictures, groups, batches, result)
 
@@ -247,21 +254,31 @@ class Explainer:
             batches, groups, result.tapes, result.coefficients, strict=True
         ):
             tail, logits = self._tail(group), tape.logits.detach().float().cpu()
+            grid = self.grid(tape.maps, group)
             for item, i in enumerate(batch):
                 coefficients = batch_coefficients[item].cpu()
-                grid = self.grid(coefficients, group)
                 photos[i] = Photo(
-                    pictures[i], shared, coefficients, grid, logits[item], tape, tail, item
-                )
+                    pictures[i], shared, coefficients, grid, self.fine, logits[item], tape, tail,
+                    item,
+                )  # fmt: skip
         return Explanation(tuple(photos[i] for i in range(len(pictures))))
 
     def _tail(self, group: Tensor) -> Tail:
         return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
 
-    def grid(self, coefficients: Tensor, x: Tensor) -> Grid:
-        """Return where the cells of coefficients (k, rows, cols) lie in the input (…, h, w)."""
-        rows, cols = int(coefficients.shape[1]), int(coefficients.shape[2])
+    def grid(self, maps: Tensor, x: Tensor) -> Grid:
+        """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w)."""
+        rows, cols = int(maps.shape[-2]), int(maps.shape[-1])
         return self._geometry.grid(rows, cols, (int(x.shape[-2]), int(x.shape[-1])))
+
+    def stitch(self, maps: Tensor, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the layer's maps of inputs made `fine` times as fine; `run` leads to the layer."""
+        return stitched(maps, x, self.grid(maps, x), self.fine, run)
+
+    def _check_fine(self, info: LayerInfo, probe: Tensor) -> None:
+        """Raise where the layer's grid cannot be made as fine; a layout of the user's, later."""
+        if info.layout is not None:
+            self.grid(info.layout.to_maps(torch.empty(info.shape)), probe).finer(self.fine)
 
 
 def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:

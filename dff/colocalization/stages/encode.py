@@ -122,7 +122,7 @@ def _tables(
         part, masks = instances(
             chunk.ids[i], shown[position], network.grid, size,
             levels[position * count : (position + 1) * count], options,
-            guide=None if guides is None else guides[i],
+            fine=network.fine, guide=None if guides is None else guides[i],
         )  # fmt: skip
         parts.append(part)
         lines += [
