@@ -33,8 +33,8 @@ class Patches(nn.Module):
         return self.fc(self.layer4(self.patch(x)).mean((2, 3)))
 
 
-def explainer(kind=ConvNet, **kwargs):
-    return dff.Explainer(seeded(kind), layer="layer4", preprocessing=PREP, **kwargs)
+def explainer(fine=1):
+    return dff.Explainer(seeded(ConvNet), layer="layer4", preprocessing=PREP).finer(fine)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_bright_patch_is_where_the_fine_map_says(where):
     model = seeded(Patches)
     nn.init.constant_(model.patch.weight, 1 / 192), nn.init.zeros_(model.patch.bias)
     prep = dff.Preprocessing(size=64, mean=0, std=1)
-    ready = dff.Explainer(model, layer="layer4", preprocessing=prep, fine=8)
+    ready = dff.Explainer(model, layer="layer4", preprocessing=prep).finer(8)
     photo = ready(pixels, concepts=1).photos[0]
     peak = divmod(int(photo.coefficients[0].argmax()), photo.grid.cols)
     centre = [photo.grid.offset[i] + peak[i] * photo.grid.stride[i] for i in range(2)]
@@ -120,8 +120,11 @@ def test_a_bright_patch_is_where_the_fine_map_says(where):
 
 
 def test_classes_scores_and_cam_are_those_of_the_photo_as_it_is(photo):
-    plain = explainer()(photo, concepts=3)
-    fine = explainer(fine=2)(photo, bank=plain.bank)
+    ready = explainer()
+    finer = ready.finer(2)
+    assert (ready.fine, finer.fine) == (1, 2)
+    plain = ready(photo, concepts=3)
+    fine = finer(photo, bank=plain.bank)
     torch.testing.assert_close(fine.logits, plain.logits)
     torch.testing.assert_close(fine.concept_logits, plain.concept_logits)
     np.testing.assert_allclose(fine.cam(1), plain.cam(1), atol=1e-5)
@@ -152,8 +155,8 @@ def test_sweeps_and_backbones_without_a_head(photo):
     model = seeded(ConvNet)
     model.fc = model.dropout = model.avgpool = nn.Identity()
     bare = dff.Explainer(
-        LoadedModel(model, "bare", PREP, None, unscored="no head"), layer="layer4", fine=2
-    )
+        LoadedModel(model, "bare", PREP, None, unscored="no head"), layer="layer4"
+    ).finer(2)
     assert bare(photo, concepts=2).maps().shape == (2, 15, 15)
 
 
@@ -174,12 +177,8 @@ def folder(tmp_path_factory):
     return photos(tmp_path_factory.mktemp("data"), 8)
 
 
-def toy(fine):
-    return dff.Explainer(seeded(ConvNet), layer="layer4", preprocessing=PREP, fine=fine)
-
-
 def test_a_run_on_a_fine_grid_goes_on_in_the_same_bytes(folder, tmp_path):
-    whole = colocalize(folder, tmp_path / "whole", model=toy(2), concepts=2)
+    whole = colocalize(folder, tmp_path / "whole", model=explainer(2), concepts=2)
     assert whole.maps(0).shape == (2, 15, 15)
     assert whole.state["counts"]["rows"] == 8 * 15 * 15
 
@@ -188,21 +187,21 @@ def test_a_run_on_a_fine_grid_goes_on_in_the_same_bytes(folder, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        colocalize(folder, tmp_path / "part", model=toy(2), concepts=2, progress=stop)
-    colocalize(folder, tmp_path / "part", model=toy(2), concepts=2)
+        colocalize(folder, tmp_path / "part", model=explainer(2), concepts=2, progress=stop)
+    colocalize(folder, tmp_path / "part", model=explainer(2), concepts=2)
     assert digest(tmp_path / "part") == digest(tmp_path / "whole")
     with pytest.raises(RunError, match="model fine was 2 and is now 1"):
-        colocalize(folder, tmp_path / "part", model=toy(1), concepts=2)
+        colocalize(folder, tmp_path / "part", model=explainer(1), concepts=2)
 
 
 def test_a_sample_of_fine_cells_is_fitted_where_memory_is_short(folder, tmp_path):
-    run = colocalize(folder, tmp_path, model=toy(2), concepts=2, memory=4 * 12 * 8 * 100)
+    run = colocalize(folder, tmp_path, model=explainer(2), concepts=2, memory=4 * 12 * 8 * 100)
     assert not run.state["exact"]
     assert run.state["counts"]["rows"] == 8 * 100
 
 
 def test_mean_contributions_are_over_the_layers_own_cells(folder, tmp_path):
-    run = colocalize(folder, tmp_path, model=toy(2), concepts=2)
+    run = colocalize(folder, tmp_path, model=explainer(2), concepts=2)
     own = run.maps(3).float().numpy()[:, ::2, ::2].mean((1, 2))
     table = run.table("instances").to_pandas()
     np.testing.assert_allclose(table[table["image_id"] == 3]["mean"], own, rtol=1e-3)

@@ -142,9 +142,8 @@ class ModelOptions:
         from dff.explain import Explainer
 
         chosen = check_factorizer(factorizer)  # before the model is loaded
-        return Explainer(
-            self.load(), layer=self.layer, factorizer=chosen, fine=self.fine, device=self.device
-        )
+        explainer = Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
+        return explainer.finer(self.fine)
 
 
 def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from dff.errors import ModelError, UsageError
 from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
 from dff.explain.inputs import Images, as_list, from_tensor
-from dff.explain.one_pass import Factorize, PassResult, one_pass
+from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.images import Picture, Preprocessing, read_image
@@ -60,18 +62,16 @@ class Explainer:
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
             by the call. None: the sign of the activations decides.
-        fine: N, to make the maps' grid N times as fine along each axis by shift-and-stitch
-            (:func:`dff.activations.stitched`): the model runs N² times up to the layer. Classes,
-            scores and Grad-CAM stay those of the photo as it is.
         device: where a model given by name runs, such as "cuda"; a module of your own stays
             where it is.
 
     Attributes:
+        fine: how many times as fine as the layer's the maps' grid is (:meth:`finer`).
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
 
     Raises:
-        UsageError: no such factorizer, or a grid that cannot be made so fine.
+        UsageError: no such factorizer.
         ModelError: no such model, or its weights cannot be had.
         LayerError: no such layer, or none with a grid.
     """
@@ -86,7 +86,6 @@ class Explainer:
         class_names: Sequence[str] | None = None,
         score: Score | None = None,
         factorizer: str | Factorizer | None = None,
-        fine: int = 1,
         device: str | torch.device | None = None,
     ) -> None:
         self.factorizer = check_factorizer(factorizer)
@@ -108,8 +107,9 @@ class Explainer:
         own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
         self.unscored = own if self.headless else _why_unscored(info)
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
-        self.fine = fine
-        self._check_fine(info, probe)
+        maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
+        self._probe_grid = self.grid(maps, probe)
+        self.fine = 1
 
     def __call__(
         self,
@@ -222,17 +222,9 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        result = one_pass(
-            self.model,
-            self.layer,
-            groups,
-            fit,
-            layout=self.layout,
-            score=self.score,
-            grad=cam,
-            scored=not self.headless,
-            stitch=None if self.fine == 1 else self.stitch,
-        )
+        run = unscored_pass if self.headless else partial(one_pass, score=self.score, grad=cam)
+        stitch = None if self.fine == 1 else self.stitch
+        result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
         return self._explanation(pictures, groups, batches, result)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -275,10 +267,19 @@ class Explainer:
         """Return the layer's maps of inputs made `fine` times as fine; `run` leads to the layer."""
         return stitched(maps, x, self.grid(maps, x), self.fine, run)
 
-    def _check_fine(self, info: LayerInfo, probe: Tensor) -> None:
-        """Raise where the layer's grid cannot be made as fine; a layout of the user's, later."""
-        if info.layout is not None:
-            self.grid(info.layout.to_maps(torch.empty(info.shape)), probe).finer(self.fine)
+    def finer(self, fine: int) -> Explainer:
+        """Return an explainer with maps on a grid N = `fine` times as fine along each axis.
+
+        By shift-and-stitch (:func:`dff.activations.stitched`): the model runs N² times up to the
+        layer. Classes, scores and Grad-CAM stay those of the photo as it is.
+
+        Raises:
+            UsageError: `fine` is no whole number from 1 on, or more than the layer's stride.
+        """
+        self._probe_grid.finer(fine)
+        finer = copy(self)
+        finer.fine = fine
+        return finer
 
 
 def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:

@@ -23,7 +23,7 @@ from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
-__all__ = ["PassResult", "Stitch", "Tape", "checked_rows", "one_pass", "unflatten"]
+__all__ = ["PassResult", "Stitch", "Tape", "checked_rows", "one_pass", "unflatten", "unscored_pass"]
 
 Factorize = Callable[[Tensor], tuple[ConceptBank, Tensor]]
 Stitch = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
@@ -78,7 +78,6 @@ def one_pass(
     layout: LayoutLike = None,
     score: Score | None = None,
     grad: bool = True,
-    scored: bool = True,
     stitch: Stitch | None = None,
 ) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
@@ -91,8 +90,6 @@ def one_pass(
         layout: see :func:`dff.activations.intercept`.
         score: from the model's output to scores (n, classes); None reads the logits.
         grad: keep what Grad-CAM needs.
-        scored: False for a model without a head: it is stopped at the layer, and all logits are
-            of no class, (n, 0).
         stitch: makes the maps finer before they are factorized (:func:`dff.activations.stitched`);
             None leaves them as they are.
 
@@ -100,27 +97,42 @@ def one_pass(
         DFFError: what `intercept` and `factorize` raise.
         ModelError: the model failed; its own error is the cause.
     """
-    to_layer = partial(_to_layer, model, layer, layout=layout)
     run = partial(run_scored, model, layer, layout=layout, score=score)
-    if scored and stitch is None:
+    if stitch is None:
         return _at_once(run, layer, groups, factorize, grad)
     seen: list[Tensor] = []
-    if scored:
-        outputs = [run(x, seen.append, grad=grad) for x in groups]
-    else:
-        seen = [to_layer(x) for x in groups]
-        outputs = [torch.zeros(len(maps), 0) for maps in seen]
-    cells = seen
+    outputs = [run(x, seen.append, grad=grad) for x in groups]
+    to_layer = partial(_to_layer, model, layer, layout=layout)
+    cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
+    with torch.no_grad():
+        bank, coefficients = factorize(checked_rows(cells, layer))
+    tail = Tail(model, layer, groups[-1], layout=layout, score=score)
+    concept_logits = tail(over_grid(bank.at_full_presence, seen[-1].detach())).detach()
+    tapes = [Tape(maps, logits) for maps, logits in zip(seen, outputs, strict=True)]
+    return PassResult(bank, unflatten(coefficients, cells), tapes, concept_logits)
+
+
+def unscored_pass(
+    model: nn.Module,
+    layer: str,
+    groups: Sequence[Tensor],
+    factorize: Factorize,
+    *,
+    layout: LayoutLike = None,
+    stitch: Stitch | None = None,
+) -> PassResult:
+    """Run every group of a model without a head as far as the layer, and factorize what it gave.
+
+    Arguments and errors are those of :func:`one_pass`; all logits are of no class, (n, 0).
+    """
+    to_layer = partial(_to_layer, model, layer, layout=layout)
+    seen = cells = [to_layer(x) for x in groups]
     if stitch is not None:
         cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
     with torch.no_grad():
         bank, coefficients = factorize(checked_rows(cells, layer))
-    concept_logits = torch.zeros(len(bank), 0)
-    if scored:
-        tail = Tail(model, layer, groups[-1], layout=layout, score=score)
-        concept_logits = tail(over_grid(bank.at_full_presence, seen[-1].detach())).detach()
-    tapes = [Tape(maps, logits) for maps, logits in zip(seen, outputs, strict=True)]
-    return PassResult(bank, unflatten(coefficients, cells), tapes, concept_logits)
+    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
+    return PassResult(bank, unflatten(coefficients, cells), tapes, torch.zeros(len(bank), 0))
 
 
 def _to_layer(model: nn.Module, layer: str, x: Tensor, *, layout: LayoutLike) -> Tensor:
