@@ -7,6 +7,7 @@
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
 - :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).
 - :mod:`~dff.activations.layers`: which layers there are, and where their cells lie.
+- :mod:`~dff.activations.stitching`: a grid made finer, by shifting the input.
 - :mod:`~dff.activations.tail`: the rest of the model, from maps to scores.
 """
 
@@ -23,6 +24,7 @@ from dff.activations.hooks import (
     resolve_layer,
     split_part,
 )
+from dff.activations.stitching import stitched
 from dff.activations.tail import Tail, run_scored
 
 __all__ = [
@@ -37,4 +39,5 @@ __all__ = [
     "resolve_layer",
     "run_scored",
     "split_part",
+    "stitched",
 ]

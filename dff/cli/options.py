@@ -72,6 +72,14 @@ Layer = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Fine = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Make the maps' grid N times as fine, by N x N runs on shifted photos.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(help="Where it runs, such as cuda or cuda:1.", rich_help_panel=_MODEL),
@@ -107,6 +115,7 @@ class ModelOptions:
     std: Std = None
     size: Size = None
     layer: Layer = None
+    fine: Fine = 1
     device: Device = None
 
     def files(self) -> list[str | None]:
@@ -133,7 +142,8 @@ class ModelOptions:
         from dff.explain import Explainer
 
         chosen = check_factorizer(factorizer)  # before the model is loaded
-        return Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
+        explainer = Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
+        return explainer.finer(self.fine)
 
 
 def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -26,6 +26,7 @@ def instances(
     size: tuple[int, int],
     options: MaskOptions,
     *,
+    fine: int = 1,
     guide: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], list[tuple[int, Runs]]]:
     """Return the rows of one image, a value a node in each column, and the masks found.
@@ -36,6 +37,8 @@ def instances(
         grid: where the cells lie.
         size: (height, width) of the photo in pixels.
         options: how maps become masks.
+        fine: every so many cells along each axis is one of the layer's own. Over these goes the
+            mean, which contributions to the logits are made of.
         guide: uint8 photo (height, width, 3) of any size, to refine the masks with.
     """
     count, _, cols = maps.shape
@@ -57,7 +60,7 @@ def instances(
         "image_id": np.full(count, image, np.int64),
         "concept": np.arange(1, count + 1, dtype=np.int32),
         "strength": strength,
-        "mean": flat.mean(1),
+        "mean": maps[:, ::fine, ::fine].reshape(count, -1).mean(1),
         "coverage": coverage,
         "threshold": thresholds.astype(np.float32),
         **{name: boxes[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},

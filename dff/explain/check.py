@@ -109,7 +109,7 @@ def check_photo(photo: Photo, target: Target | None, *, seed: int = 0) -> Check:
     orders = [generator.permutation(len(w)).tolist() for _ in range(RANDOM_ORDERS)]
     image, whole = photo.image.float(), photo.tail.whole
     size = (int(image.shape[1]), int(image.shape[2]))
-    heatmap = upsample(split.maps[0].sum(0).numpy(), size, photo.grid)
+    heatmap = upsample(split.maps[0].sum(0).numpy(), size, photo.layer_grid)
     return Check(
         target=split.targets[0],
         deletion=concept_curve(forward, w, order, class_index),
@@ -160,4 +160,4 @@ def _randomization(photo: Photo, seed: int) -> float:
     except DFFError:
         return float("nan")
     maps = presence(shuffled.coefficients[0][0].cpu(), shuffled.bank.scale.cpu()).numpy()
-    return similarity(photo.maps(), maps)
+    return similarity(photo.maps()[:, :: photo.fine, :: photo.fine], maps)

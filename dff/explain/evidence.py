@@ -180,7 +180,7 @@ def _gradient_batch(photo: Photo) -> int:
 
 
 def _unexplained(photo: Photo) -> tuple[Tensor, Tensor]:
-    """Return R = A - W·H (channels, rows, cols) and W (k, rows, cols), both float32."""
+    """Return R = A - W·H (channels, rows, cols) and W (k, rows, cols) at the layer's cells."""
     activations = photo.activations
-    coefficients = photo.coefficients.to(activations).clone()  # never an inference tensor
+    coefficients = photo.layer_coefficients.to(activations).clone()  # never an inference tensor
     return activations - rebuild(coefficients[None], photo.bank.components)[0], coefficients

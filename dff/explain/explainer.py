@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dff.activations import LayoutLike, Tail, resolve_layer
+from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layers import LayerInfo, Survey, probe_input, survey
 from dff.activations.layouts import Score
@@ -29,7 +31,7 @@ from dff.errors import ModelError, UsageError
 from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
 from dff.explain.inputs import Images, as_list, from_tensor
-from dff.explain.one_pass import Factorize, PassResult, one_pass
+from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.images import Picture, Preprocessing, read_image
@@ -64,6 +66,7 @@ class Explainer:
             where it is.
 
     Attributes:
+        fine: how many times as fine as the layer's the maps' grid is (:meth:`finer`).
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
 
@@ -104,6 +107,9 @@ class Explainer:
         own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
         self.unscored = own if self.headless else _why_unscored(info)
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
+        maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
+        self._probe_grid = self.grid(maps, probe)
+        self.fine = 1
 
     def __call__(
         self,
@@ -216,16 +222,9 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        result = one_pass(
-            self.model,
-            self.layer,
-            groups,
-            fit,
-            layout=self.layout,
-            score=self.score,
-            grad=cam,
-            scored=not self.headless,
-        )
+        run = unscored_pass if self.headless else partial(one_pass, score=self.score, grad=cam)
+        stitch = None if self.fine == 1 else self.stitch
+        result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
         return self._explanation(pictures, groups, batches, result)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -247,21 +246,40 @@ class Explainer:
             batches, groups, result.tapes, result.coefficients, strict=True
         ):
             tail, logits = self._tail(group), tape.logits.detach().float().cpu()
+            grid = self.grid(tape.maps, group)
             for item, i in enumerate(batch):
                 coefficients = batch_coefficients[item].cpu()
-                grid = self.grid(coefficients, group)
                 photos[i] = Photo(
-                    pictures[i], shared, coefficients, grid, logits[item], tape, tail, item
-                )
+                    pictures[i], shared, coefficients, grid, self.fine, logits[item], tape, tail,
+                    item,
+                )  # fmt: skip
         return Explanation(tuple(photos[i] for i in range(len(pictures))))
 
     def _tail(self, group: Tensor) -> Tail:
         return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
 
-    def grid(self, coefficients: Tensor, x: Tensor) -> Grid:
-        """Return where the cells of coefficients (k, rows, cols) lie in the input (…, h, w)."""
-        rows, cols = int(coefficients.shape[1]), int(coefficients.shape[2])
+    def grid(self, maps: Tensor, x: Tensor) -> Grid:
+        """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w)."""
+        rows, cols = int(maps.shape[-2]), int(maps.shape[-1])
         return self._geometry.grid(rows, cols, (int(x.shape[-2]), int(x.shape[-1])))
+
+    def stitch(self, maps: Tensor, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the layer's maps of inputs made `fine` times as fine; `run` leads to the layer."""
+        return stitched(maps, x, self.grid(maps, x), self.fine, run)
+
+    def finer(self, fine: int) -> Explainer:
+        """Return an explainer with maps on a grid N = `fine` times as fine along each axis.
+
+        By shift-and-stitch (:func:`dff.activations.stitched`): the model runs N² times up to the
+        layer. Classes, scores and Grad-CAM stay those of the photo as it is.
+
+        Raises:
+            UsageError: `fine` is no whole number from 1 on, or more than the layer's stride.
+        """
+        self._probe_grid.finer(fine)
+        finer = copy(self)
+        finer.fine = fine
+        return finer
 
 
 def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:

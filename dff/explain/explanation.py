@@ -256,7 +256,7 @@ class Explanation:
     def concept_module(self) -> ConceptModule:
         """Return the model as seen from the photo's concepts: coefficients in, logits out.
 
-        Its logits at ``photos[0].coefficients[None]`` are the model's own: what the concepts
+        Its logits at ``photos[0].layer_coefficients[None]`` are the model's own: what the concepts
         leave unexplained is added.
         """
         return photo_module(self.photos[0])

@@ -3,6 +3,9 @@
 Photos of one input size form a group. Every group runs once; in the hook of the last one, all
 activations are at hand, so the factorization runs there, and each concept joins the batch as a
 further item: the rest of the model classifies photos and concepts together.
+
+Where the maps shall be finer than the layer's, their cells take passes over shifted photos, which
+end at the layer; the concepts of all cells then go through the rest of the model by themselves.
 """
 
 from __future__ import annotations
@@ -14,15 +17,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dff.activations import STOP, Answer, Appended, LayoutLike, intercept, run_scored
+from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
 from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layouts import Score, over_grid
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
-__all__ = ["PassResult", "Tape", "checked_rows", "one_pass", "unflatten"]
+__all__ = ["PassResult", "Stitch", "Tape", "checked_rows", "one_pass", "unflatten", "unscored_pass"]
 
 Factorize = Callable[[Tensor], tuple[ConceptBank, Tensor]]
+Stitch = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""From the maps of a group, its input, and the model up to the layer, to finer maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,7 @@ class PassResult:
 
     Attributes:
         bank: the concepts.
-        coefficients: for each group (n, k, rows, cols).
+        coefficients: for each group (n, k, rows, cols), on the finer grid if there is one.
         tapes: for each group.
         concept_logits: (k, classes): each concept's scores at full presence.
     """
@@ -73,7 +78,7 @@ def one_pass(
     layout: LayoutLike = None,
     score: Score | None = None,
     grad: bool = True,
-    scored: bool = True,
+    stitch: Stitch | None = None,
 ) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
@@ -85,17 +90,73 @@ def one_pass(
         layout: see :func:`dff.activations.intercept`.
         score: from the model's output to scores (n, classes); None reads the logits.
         grad: keep what Grad-CAM needs.
-        scored: False for a model without a head: it is stopped at the layer, and all logits are
-            of no class, (n, 0).
+        stitch: makes the maps finer before they are factorized (:func:`dff.activations.stitched`);
+            None leaves them as they are.
 
     Raises:
         DFFError: what `intercept` and `factorize` raise.
         ModelError: the model failed; its own error is the cause.
     """
-    if not scored:
-        return _unscored(model, layer, groups, factorize, layout)
-    progress = _Progress()
     run = partial(run_scored, model, layer, layout=layout, score=score)
+    if stitch is None:
+        return _at_once(run, layer, groups, factorize, grad)
+    seen: list[Tensor] = []
+    outputs = [run(x, seen.append, grad=grad) for x in groups]
+    to_layer = partial(_to_layer, model, layer, layout=layout)
+    cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
+    with torch.no_grad():
+        bank, coefficients = factorize(checked_rows(cells, layer))
+    tail = Tail(model, layer, groups[-1], layout=layout, score=score)
+    concept_logits = tail(over_grid(bank.at_full_presence, seen[-1].detach())).detach()
+    tapes = [Tape(maps, logits) for maps, logits in zip(seen, outputs, strict=True)]
+    return PassResult(bank, unflatten(coefficients, cells), tapes, concept_logits)
+
+
+def unscored_pass(
+    model: nn.Module,
+    layer: str,
+    groups: Sequence[Tensor],
+    factorize: Factorize,
+    *,
+    layout: LayoutLike = None,
+    stitch: Stitch | None = None,
+) -> PassResult:
+    """Run every group of a model without a head as far as the layer, and factorize what it gave.
+
+    Arguments and errors are those of :func:`one_pass`; all logits are of no class, (n, 0).
+    """
+    to_layer = partial(_to_layer, model, layer, layout=layout)
+    seen = cells = [to_layer(x) for x in groups]
+    if stitch is not None:
+        cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
+    with torch.no_grad():
+        bank, coefficients = factorize(checked_rows(cells, layer))
+    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
+    return PassResult(bank, unflatten(coefficients, cells), tapes, torch.zeros(len(bank), 0))
+
+
+def _to_layer(model: nn.Module, layer: str, x: Tensor, *, layout: LayoutLike) -> Tensor:
+    """Return the layer's maps (n, channels, rows, cols); the pass ends there."""
+    seen: list[Tensor] = []
+
+    def capture(maps: Tensor) -> Answer:
+        seen.append(maps)
+        return STOP
+
+    with model_errors(x):
+        plainly(partial(intercept, model, layer, capture, x, layout=layout), grad=False)
+    return seen[0]
+
+
+def _at_once(
+    run: Callable[..., Tensor],
+    layer: str,
+    groups: Sequence[Tensor],
+    factorize: Factorize,
+    grad: bool,
+) -> PassResult:
+    """Factorize in the hook of the last group, and let the concepts join its pass."""
+    progress = _Progress()
 
     def capture(maps: Tensor) -> None:
         progress.maps.append(maps)
@@ -117,30 +178,6 @@ def one_pass(
         [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)],
         concept_logits,
     )
-
-
-def _unscored(
-    model: nn.Module,
-    layer: str,
-    groups: Sequence[Tensor],
-    factorize: Factorize,
-    layout: LayoutLike,
-) -> PassResult:
-    """Run every group as far as the layer, and factorize what it gave."""
-    seen: list[Tensor] = []
-
-    def capture(maps: Tensor) -> Answer:
-        seen.append(maps)
-        return STOP
-
-    for x in groups:
-        run = partial(intercept, model, layer, capture, x, layout=layout)
-        with model_errors(x):
-            plainly(run, grad=False)
-    with torch.no_grad():
-        bank, coefficients = factorize(checked_rows(seen, layer))
-    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
-    return PassResult(bank, unflatten(coefficients, seen), tapes, torch.zeros(len(bank), 0))
 
 
 def _scored(

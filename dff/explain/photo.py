@@ -95,8 +95,9 @@ class Photo:
     Attributes:
         picture: the photo as it was read.
         shared: the concepts, which other photos may share.
-        coefficients: W as (k, rows, cols).
-        grid: where its cells lie in the model's input.
+        coefficients: W as (k, rows, cols), on `grid`.
+        layer_grid: where the layer's cells lie in the model's input.
+        fine: how many times as fine `grid` is (:func:`dff.activations.stitched`).
         logits: (classes,) float32; (0,) without a head.
         tape: activations and logits of the batch that the photo ran in.
         tail: the rest of the model, for that batch.
@@ -106,7 +107,8 @@ class Photo:
     picture: Picture
     shared: SharedConcepts
     coefficients: Tensor
-    grid: Grid
+    layer_grid: Grid
+    fine: int
     logits: Tensor
     tape: Tape = field(repr=False)
     tail: Tail = field(repr=False)
@@ -118,8 +120,18 @@ class Photo:
         return self.shared.bank
 
     @property
+    def grid(self) -> Grid:
+        """Where the cells of the maps lie in the model's input."""
+        return self.layer_grid.finer(self.fine)
+
+    @property
+    def layer_coefficients(self) -> Tensor:
+        """W (k, rows, cols) at the layer's own cells alone: what the rest of the model takes."""
+        return self.coefficients[:, :: self.fine, :: self.fine]
+
+    @property
     def activations(self) -> Tensor:
-        """A as (channels, rows, cols) float32, without its graph."""
+        """A as (channels, rows, cols) float32 at the layer's cells, without its graph."""
         return self.tape.maps[self.item].detach().float()
 
     @property
@@ -189,4 +201,4 @@ class Photo:
         gradient = gradients[self.item].float()
         cells = grad_cam(self.activations[None], gradient[None])[0].cpu().numpy()
         size = size or (self.picture.height, self.picture.width)
-        return rescale(upsample(cells, size, self.grid))
+        return rescale(upsample(cells, size, self.layer_grid))

@@ -115,6 +115,7 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
         "version": version("deep-feature-factorization"),
         "model": bank.model,
         "layer": bank.layer,
+        "fine": photos[0].fine,
         "rest_share": round(bank.rest, 6),
         "unscored": shared.unscored,
         "concepts": [

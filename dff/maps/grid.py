@@ -7,7 +7,7 @@ the same kind comes out, and no argument is changed.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -64,6 +64,31 @@ class Grid:
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.rows, self.cols
+
+    def finer(self, times: int) -> Grid:
+        """Return the grid with `times` - 1 cells between neighbours: every cell of this one stays.
+
+        Raises:
+            UsageError: `times` is no whole number from 1 on, or more than there are pixels from a
+                cell to the next; or there are no neighbours.
+        """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise UsageError(f"fine is a whole number from 1 on, not {times!r}")
+        if times == 1:
+            return self
+        if times > min(self.stride):
+            raise UsageError(
+                f"the cells lie {min(self.stride):g} pixels apart: a grid {times} times as fine "
+                "would have more cells than pixels; choose a smaller fine"
+            )
+        if min(self.shape) < 2:
+            raise UsageError(
+                f"the input of {self.height} x {self.width} pixels has a grid of {self.rows} x "
+                f"{self.cols} cells: fine puts cells between neighbours; choose a larger size"
+            )
+        rows, cols = (times * (cells - 1) + 1 for cells in self.shape)
+        stride = (self.stride[0] / times, self.stride[1] / times)
+        return replace(self, rows=rows, cols=cols, stride=stride)
 
 
 def upsample(maps: Array, size: tuple[int, int], grid: Grid | None = None) -> Array:

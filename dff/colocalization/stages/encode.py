@@ -94,7 +94,10 @@ def _tables(
         size = (chunk.heights[i], chunk.widths[i])
         guide = _guide(job, chunk.ids[i]) if job.masks.refine else None
         shown = maps[i].astype(np.float32)
-        return instances(chunk.ids[i], shown, job.network.grid, size, job.masks, guide=guide)
+        return instances(
+            chunk.ids[i], shown, job.network.grid, size, job.masks,
+            fine=job.network.fine, guide=guide,
+        )  # fmt: skip
 
     if not chunk.readable:
         return {name: np.zeros(0, _dtype(name)) for name in COLUMNS}, []

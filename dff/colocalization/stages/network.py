@@ -34,7 +34,8 @@ class Passed:
     """What a batch gave.
 
     Attributes:
-        rows: (n, cells, channels) activations, in the precision they were computed in.
+        rows: (n, cells, channels) activations on the network's grid, in the precision they were
+            computed in.
         logits: (n, classes) float32; None where the model has none, or was stopped.
     """
 
@@ -64,6 +65,7 @@ class Network:
         self.explainer = explainer
         self.layer, self.device = explainer.layer, explainer.device
         self.name, self.class_names = explainer.name, explainer.class_names
+        self.fine = explainer.fine
         self.preprocessing = replace(explainer.preprocessing, fixed=True)  # so that batches form
         if precision == "auto":
             precision = "float32" if self.device.type == "cpu" else "bfloat16"
@@ -74,13 +76,13 @@ class Network:
         probe = self(np.zeros((1, size, size, 3), np.uint8))
         self.channels = int(probe.rows.shape[2])
         self.classes = None if probe.logits is None else int(probe.logits.shape[1])
-        rows, cols = self._shape
-        self.grid: Grid = explainer.grid(torch.empty(1, rows, cols), torch.empty(3, size, size))
+        own = explainer.grid(torch.empty(self._shape), torch.empty(3, size, size))
+        self.grid: Grid = own.finer(self.fine)
 
     @property
     def cells(self) -> tuple[int, int]:
         """(rows, cols) of the grid."""
-        return self._shape
+        return self.grid.shape
 
     def __call__(self, pixels: np.ndarray, *, predict: bool = True) -> Passed:
         """Run a batch, uint8 (n, size, size, 3), RGB; end at the layer unless `predict`.
@@ -119,8 +121,9 @@ class Network:
             self._shape = (int(maps.shape[2]), int(maps.shape[3]))
             return None if predict and not self.explainer.headless else STOP
 
-        output = self._run(self._input(pixels), capture)
-        rows = seen[0].permute(0, 2, 3, 1).flatten(1, 2)
+        x = self._input(pixels)
+        output = self._run(x, capture)
+        rows = self.explainer.stitch(seen[0], x, self._to_layer).permute(0, 2, 3, 1).flatten(1, 2)
         logits = read_logits(output, len(pixels), self.explainer.score) if predict else None
         return Passed(rows.contiguous(), None if logits is None else logits.float())
 
@@ -133,7 +136,7 @@ class Network:
         if self.classes is None or self.explainer.unscored:
             return None
         concepts = torch.cat([bank.at_full_presence, torch.zeros_like(bank.components[:1])])
-        maps = torch.empty(1, self.channels, *self.cells, dtype=self.explainer.dtype)
+        maps = torch.empty(1, self.channels, *self._shape, dtype=self.explainer.dtype)
         black = np.zeros((1, *(self.preprocessing.size,) * 2, 3), np.uint8)
         tail = Tail(self.model, self.layer, self._input(black), layout=self.explainer.layout,
                     score=self.explainer.score)  # fmt: skip
@@ -153,6 +156,16 @@ class Network:
         levels = torch.from_numpy(pixels).to(self.device)
         x = self.preprocessing.normalise(levels).to(self.explainer.dtype)
         return x.permute(0, 3, 1, 2)  # channels-last in memory
+
+    def _to_layer(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+
+        def capture(maps: Tensor) -> Answer:
+            seen.append(maps)
+            return STOP
+
+        self._run(x, capture)
+        return seen[0]
 
     def _run(self, x: Tensor, fn: Any) -> Any:
         with model_errors(x), self._autocast(), torch.inference_mode():
