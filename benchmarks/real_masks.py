@@ -1,0 +1,240 @@
+"""Concepts on real photos with real masks: ours by its defaults, and peers on the same activations.
+
+    python benchmarks/real_masks.py ../shared                          # 218 horses, three models
+    python benchmarks/real_masks.py ../shared --images 36 --concepts 4,8
+    python benchmarks/real_masks.py ../shared --resolution             # what finer grids buy
+    python benchmarks/real_masks.py ../shared --check-semi             # semi-NMF against its peers
+
+Ours is `dff.colocalize` of the photos and `dff.evaluate` of the run, every default as it is; the
+part level is the one concept that fits the horse best, the object level (where `evaluate` names
+one) a node of the concept tree. Peers (``concept_peers``) factorize the very activations that the
+run sees, as they are and on cells of unit norm. Their coefficients become maps as ours do (full
+presence over the set), masks by the library's rule and by the best of a list of rules that is
+chosen with the truth in sight, for either figure (``mask_scores``). LOST and TokenCut
+(``one_object``) have a rule of their own, which gives one mask a photo: a map of 0 and 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from concept_peers import peers_of
+from mask_scores import LIBRARY, RULES, agreement, best, measure
+from masked_photos import MEASURED, MODELS, Activations, Photo, activations, read_photos
+from one_object import one_object_rules
+
+import dff
+from dff.colocalization.evaluate import evaluate
+from dff.colocalization.run.coco import annotations_of
+from dff.concepts.bank import full_presence
+from dff.explain import Explainer
+from dff.maps import presence
+from dff.maps.rle import drawn
+from dff.maps.runs import Runs, runs_of
+
+OBJECT_LEVEL = ("object", "node", "best_node")  # names that `evaluate` may give it
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; None where a method has no such figure."""
+
+    model: str
+    concepts: int | None
+    method: str
+    iou: float | None
+    corloc: float | None
+    best_iou: float | None = None
+    iou_rule: str = "–"
+    best_corloc: float | None = None
+    corloc_rule: str = "–"
+    nmi: float | None = None
+    ari: float | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        values = [_shown(value) for value in asdict(self).values()]
+        return "| " + " | ".join(values) + " |"
+
+
+HEADER = """
+| model | k | method | IoU | CorLoc | best IoU | by | best CorLoc | by | NMI | ARI | seconds |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def ours(
+    row: Row, explainer: Explainer, data: Activations, photos: Sequence[Photo], annotations: Path
+) -> Iterator[Row]:
+    """Yield the rows of a run by the defaults: part level, and object level where there is one."""
+    with tempfile.TemporaryDirectory() as place:
+        started = time.perf_counter()
+        run = dff.colocalize(
+            paths_of(photos), Path(place) / "run", model=explainer, concepts=row.concepts
+        )
+        seconds = time.perf_counter() - started
+        levels = levels_of(evaluate(run, annotations))
+        masks = run_masks(run, photos)
+        maps = [run.maps(i).numpy() for i in range(len(photos))]
+        nmi, ari = agreement(maps, data.grid, masks, photos)
+    for level, (iou, corloc) in levels.items():
+        found = replace(
+            row, method=f"**ours, {level} level**", iou=iou, corloc=corloc, seconds=seconds
+        )
+        yield replace(found, nmi=nmi, ari=ari) if level == "part" else found
+
+
+def paths_of(photos: Sequence[Photo]) -> list[str]:
+    """Return the photos' paths."""
+    return [os.fspath(photo.path) for photo in photos]
+
+
+def levels_of(evaluation: Any) -> dict[str, tuple[float, float]]:
+    """Return mean IoU and CorLoc by level of an evaluation: part, and object if it names one."""
+    found = {"part": (evaluation.mask_iou, evaluation.corloc)}
+    for holder in (evaluation, *evaluation.classes):
+        for name in OBJECT_LEVEL:
+            node = getattr(holder, name, None)
+            if getattr(node, "mask_iou", None) is not None:
+                found.setdefault("object", (node.mask_iou, node.corloc))
+    return found
+
+
+def run_masks(run: Any, photos: Sequence[Photo]) -> list[list[Runs]]:
+    """Return the masks (photos, k) of a run, empty where a concept was not found."""
+    empty = np.zeros(0, np.int64)
+    masks = [[Runs(empty, empty, *photo.size)] * len(run.bank) for photo in photos]
+    for found in annotations_of(run.folder.file("coco.json"), range(len(photos))):
+        if found["category_id"] <= len(run.bank):
+            mask = runs_of(drawn(found["segmentation"]))
+            masks[found["image_id"]][found["category_id"] - 1] = mask
+    return masks
+
+
+def score(row: Row, coefficients: np.ndarray, data: Activations, photos: Sequence[Photo]) -> Row:
+    """Fill in the figures of a method's coefficients (n, rows, cols, m)."""
+    flat = torch.from_numpy(np.ascontiguousarray(coefficients, np.float32))
+    full = full_presence(flat.flatten(0, 2)).numpy()
+    maps = presence(flat.permute(0, 3, 1, 2).contiguous().numpy(), full)
+    masks = {
+        rule: [masks_of(one, data.grid, photo) for one, photo in zip(maps, photos, strict=True)]
+        for rule, masks_of in RULES.items()
+    }
+    scores = {rule: measure(found, photos) for rule, found in masks.items()}
+    by_iou, by_corloc = best(scores)
+    nmi, ari = agreement(list(maps), data.grid, masks[LIBRARY], photos)
+    return replace(
+        row, iou=scores[LIBRARY].iou, corloc=scores[LIBRARY].corloc, nmi=nmi, ari=ari,
+        best_iou=scores[by_iou].iou, iou_rule=by_iou,
+        best_corloc=scores[by_corloc].corloc, corloc_rule=by_corloc,
+    )  # fmt: skip
+
+
+def concepts_of_peers(row: Row, data: Activations, photos: Sequence[Photo]) -> Iterator[Row]:
+    """Yield a row for each peer."""
+    for method, peer in peers_of(data.values).items():
+        started = time.perf_counter()
+        try:
+            coefficients = peer(data.values, row.concepts)
+        except Exception as error:  # a peer's own failure is a result
+            print(f"{method}, {row.model}, k = {row.concepts}, fails: {error!r}")
+            continue
+        seconds = time.perf_counter() - started
+        yield score(replace(row, method=method, seconds=seconds), coefficients, data, photos)
+
+
+def one_object(name: str, data: Activations, photos: Sequence[Photo], of: str) -> Iterator[Row]:
+    """Yield a row for each rule that gives one object a photo, of the best of its variants."""
+    for method, variants in one_object_rules().items():
+        rows = []
+        for rule in variants:
+            started = time.perf_counter()
+            masks = np.stack([rule(features) for features in data.values])
+            seconds = time.perf_counter() - started
+            row = Row(name, None, f"{method}{of}", None, None, seconds=seconds)
+            rows.append(score(row, masks[..., None], data, photos))
+        yield max(rows, key=lambda row: row.best_iou or 0)
+
+
+def all_rows(args: argparse.Namespace, photos: Sequence[Photo]) -> Iterator[Row]:
+    """Yield the table's rows, model by model."""
+    for name in args.models.split(","):
+        model = MODELS[name]
+        explainer = model.load(args.shared, args.size)
+        data = activations(explainer, photos)
+        for k in numbers(args.concepts):
+            row = Row(name, k, "", None, None)
+            yield from ours(row, explainer, data, photos, args.data / "annotations.json")
+            yield from concepts_of_peers(row, data, photos)
+        yield from one_object(name, data, photos, "")
+        if model.keys:
+            keys = activations(model.load(args.shared, args.size, layer=model.keys), photos)
+            yield from one_object(name, keys, photos, ", keys")
+
+
+def numbers(text: str) -> list[int]:
+    """Parse "4,8" or "2:12" (inclusive)."""
+    low, colon, high = text.partition(":")
+    return list(range(int(low), int(high) + 1)) if colon else [int(k) for k in text.split(",")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table that is asked for."""
+    args = _options(arguments)
+    warnings.simplefilter("ignore")
+    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    photos = read_photos(args.data, args.images, args.start)
+    print(f"{len(photos)} photos of {args.data.name}, from number {args.start} on")
+    if args.check_semi:
+        from semi_nmf_check import check
+
+        check(args, photos)
+        return
+    if args.resolution:
+        from mask_resolution import resolutions
+
+        resolutions(args, photos)
+        return
+    rows = []
+    for row in all_rows(args, photos):
+        if not rows:
+            print(HEADER)
+        rows.append(row)
+        print(row, flush=True)
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("shared", type=Path, help="folder with models/ and data/")
+    parser.add_argument("--data", type=Path, help="images/ and annotations.json; default: horses")
+    parser.add_argument("--images", type=int, help="so many, evenly spaced; default: all")
+    parser.add_argument("--start", type=int, default=0, help="number of the first photo")
+    parser.add_argument("--models", default=",".join(MEASURED), help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--concepts", default="4,8", help="4,8 or 2:12")
+    parser.add_argument("--size", type=int, help="of the input; default: each model's own")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--resolution", action="store_true", help="what finer grids buy")
+    parser.add_argument("--check-semi", action="store_true", help="semi-NMF against its peers")
+    args = parser.parse_args(arguments)
+    args.data = args.data or args.shared / "data/horses"
+    return args
+
+
+if __name__ == "__main__":
+    main()
