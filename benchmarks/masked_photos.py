@@ -44,6 +44,11 @@ class Photo:
         assert mask is not None
         return mask
 
+    @cached_property
+    def inside_before(self) -> np.ndarray:
+        """How many of its pixels lie before each position x · height + y, (height · width + 1,)."""
+        return np.concatenate([[0], self.truth.T.ravel().cumsum()])
+
     @property
     def boxes(self) -> list[Box]:
         """The thing's boxes (x0, y0, x1, y1), half-open, in pixels."""

@@ -180,6 +180,8 @@ def all_rows(args: argparse.Namespace, photos: Sequence[Photo]) -> Iterator[Row]
             row = Row(name, k, "", None, None)
             yield from ours(row, explainer, data, photos, args.data / "annotations.json")
             yield from concepts_of_peers(row, data, photos)
+        whole = np.ones((*data.values.shape[:3], 1), np.float32)
+        yield score(Row(name, None, "the whole photo", None, None), whole, data, photos)
         yield from one_object(name, data, photos, "")
         if model.keys:
             keys = activations(model.load(args.shared, args.size, layer=model.keys), photos)
