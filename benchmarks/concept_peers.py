@@ -7,6 +7,7 @@ much of each of m concepts a cell has. m is k, or 2 k where either sign counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -135,10 +136,7 @@ def _installed(package: str) -> bool:
     """Return whether a peer can be imported; print why it cannot."""
     try:
         version(package)
-        if package == "xplique":
-            import xplique.concepts.torch.factorizer
-        else:
-            overcomplete()
+        import_module(f"{package}.concepts.torch") if package == "xplique" else overcomplete()
     except (ImportError, PackageNotFoundError) as error:
         print(f"without {package}: {error}")
         return False

@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from masked_photos import MODELS, Model, Photo, larger
-from real_masks import levels_of, numbers, paths_of
+from mask_scores import levels_of
+from masked_photos import MODELS, Model, Photo, larger, numbers, paths_of
 
 import dff
 from dff import MaskOptions, RunOptions
@@ -27,7 +27,7 @@ def resolutions(args: argparse.Namespace, photos: Sequence[Photo]) -> None:
     print("\n| model | k | what | grid | level | IoU | CorLoc | ms a photo |")
     print("| --- " * 8 + "|")
     for name in args.models.split(","):
-        for k in numbers(args.concepts):
+        for k in numbers(args.concepts or "4,8"):
             for what, change in changes(MODELS[name]).items():
                 for line in _lines(args, photos, MODELS[name], change, k):
                     print(f"| {name} | {k} | {what} | {line} |", flush=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from masked_photos import Photo
@@ -23,9 +24,10 @@ from dff.maps.masks import MaskOptions, masks_of, threshold_levels
 from dff.maps.runs import Runs, largest_component
 from dff.metrics import box_iou
 
-__all__ = ["LIBRARY", "RULES", "Scores", "agreement", "best", "measure", "segments"]
+__all__ = ["LIBRARY", "RULES", "Scores", "agreement", "best", "levels_of", "measure", "segments"]
 
 LOCALIZED = 0.5
+OBJECT_LEVEL = ("object", "node", "best_node")  # names that `evaluate` may give it
 STEP = 4  # NMI and ARI count every fourth pixel of every fourth row
 LIBRARY = "library"
 Rule = Callable[[np.ndarray, Grid, Photo], list[Runs]]
@@ -121,6 +123,17 @@ def _box_overlap(mask: Runs, photo: Photo) -> float:
     if box is None:
         return 0.0
     return float(max(box_iou(np.array([box]), np.array([known]))[0] for known in photo.boxes))
+
+
+def levels_of(evaluation: Any) -> dict[str, tuple[float, float]]:
+    """Return mean IoU and CorLoc by level of an evaluation: part, and object if it names one."""
+    found = {"part": (evaluation.mask_iou, evaluation.corloc)}
+    for holder in (evaluation, *evaluation.classes):
+        for name in OBJECT_LEVEL:
+            node = getattr(holder, name, None)
+            if getattr(node, "mask_iou", None) is not None:
+                found.setdefault("object", (node.mask_iou, node.corloc))
+    return found
 
 
 def segments(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -146,3 +146,14 @@ MEASURED = ("mobilenet_v2", "efficientnet_lite0", "vit_s14")
 def larger(size: int) -> int:
     """Return twice the input size; an odd one (32 n + 1) stays odd."""
     return 2 * size - size % 2
+
+
+def paths_of(photos: Sequence[Photo]) -> list[str]:
+    """Return the photos' paths."""
+    return [os.fspath(photo.path) for photo in photos]
+
+
+def numbers(text: str) -> list[int]:
+    """Parse "4,8" or "2:12" (inclusive)."""
+    low, colon, high = text.partition(":")
+    return list(range(int(low), int(high) + 1)) if colon else [int(k) for k in text.split(",")]

@@ -30,8 +30,17 @@ from typing import Any
 import numpy as np
 import torch
 from concept_peers import peers_of
-from mask_scores import LIBRARY, RULES, agreement, best, measure
-from masked_photos import MEASURED, MODELS, Activations, Photo, activations, read_photos
+from mask_scores import LIBRARY, RULES, agreement, best, levels_of, measure
+from masked_photos import (
+    MEASURED,
+    MODELS,
+    Activations,
+    Photo,
+    activations,
+    numbers,
+    paths_of,
+    read_photos,
+)
 from one_object import one_object_rules
 
 import dff
@@ -42,8 +51,6 @@ from dff.explain import Explainer
 from dff.maps import presence
 from dff.maps.rle import drawn
 from dff.maps.runs import Runs, runs_of
-
-OBJECT_LEVEL = ("object", "node", "best_node")  # names that `evaluate` may give it
 
 
 @dataclass(frozen=True)
@@ -96,22 +103,6 @@ def ours(
             row, method=f"**ours, {level} level**", iou=iou, corloc=corloc, seconds=seconds
         )
         yield replace(found, nmi=nmi, ari=ari) if level == "part" else found
-
-
-def paths_of(photos: Sequence[Photo]) -> list[str]:
-    """Return the photos' paths."""
-    return [os.fspath(photo.path) for photo in photos]
-
-
-def levels_of(evaluation: Any) -> dict[str, tuple[float, float]]:
-    """Return mean IoU and CorLoc by level of an evaluation: part, and object if it names one."""
-    found = {"part": (evaluation.mask_iou, evaluation.corloc)}
-    for holder in (evaluation, *evaluation.classes):
-        for name in OBJECT_LEVEL:
-            node = getattr(holder, name, None)
-            if getattr(node, "mask_iou", None) is not None:
-                found.setdefault("object", (node.mask_iou, node.corloc))
-    return found
 
 
 def run_masks(run: Any, photos: Sequence[Photo]) -> list[list[Runs]]:
@@ -176,7 +167,7 @@ def all_rows(args: argparse.Namespace, photos: Sequence[Photo]) -> Iterator[Row]
         model = MODELS[name]
         explainer = model.load(args.shared, args.size)
         data = activations(explainer, photos)
-        for k in numbers(args.concepts):
+        for k in numbers(args.concepts or "4,8"):
             row = Row(name, k, "", None, None)
             yield from ours(row, explainer, data, photos, args.data / "annotations.json")
             yield from concepts_of_peers(row, data, photos)
@@ -186,12 +177,6 @@ def all_rows(args: argparse.Namespace, photos: Sequence[Photo]) -> Iterator[Row]
         if model.keys:
             keys = activations(model.load(args.shared, args.size, layer=model.keys), photos)
             yield from one_object(name, keys, photos, ", keys")
-
-
-def numbers(text: str) -> list[int]:
-    """Parse "4,8" or "2:12" (inclusive)."""
-    low, colon, high = text.partition(":")
-    return list(range(int(low), int(high) + 1)) if colon else [int(k) for k in text.split(",")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,7 +213,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="so many, evenly spaced; default: all")
     parser.add_argument("--start", type=int, default=0, help="number of the first photo")
     parser.add_argument("--models", default=",".join(MEASURED), help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--concepts", default="4,8", help="4,8 or 2:12")
+    parser.add_argument("--concepts", help="4,8 (the default) or 2:12 (that of --check-semi)")
     parser.add_argument("--size", type=int, help="of the input; default: each model's own")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--resolution", action="store_true", help="what finer grids buy")
