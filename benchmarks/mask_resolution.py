@@ -16,7 +16,6 @@ from masked_photos import MODELS, Model, Photo, larger, numbers, paths_of
 
 import dff
 from dff import MaskOptions, RunOptions
-from dff.colocalization.evaluate import evaluate
 from dff.errors import DFFError
 
 Change = dict[str, Any]  # "size", options of Explainer, and of colocalize under "run"
@@ -74,10 +73,11 @@ def _lines(
             started = time.perf_counter()
             run = dff.colocalize(paths_of(photos), out, model=explainer, concepts=k, **arguments)
             milliseconds = 1000 * (time.perf_counter() - started) / len(photos)
-            levels = levels_of(evaluate(run, args.data / "annotations.json"))
+            levels = levels_of(run, args.data / "annotations.json")
             rows, cols = run.maps(0).shape[1:]
     except DFFError as error:
         yield f"fails: {error} | – | – | – | –"
         return
-    for level, (iou, corloc) in levels.items():
-        yield f"{rows} x {cols} | {level} | {iou:.3f} | {corloc:.3f} | {milliseconds:.0f}"
+    for level, found in levels.items():
+        figures = f"{found.mask_iou:.3f} | {found.corloc:.3f} | {milliseconds:.0f}"
+        yield f"{rows} x {cols} | {level} | {figures}"

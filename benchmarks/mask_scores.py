@@ -4,30 +4,32 @@
   box around the mask's largest component has an IoU of at least 0.5 with the thing's box. Both as
   `dff evaluate` has them, of the one concept of all photos whose mean IoU is highest.
 - NMI and ARI (Choudhury, Laina, Rupprecht & Vedaldi, "Unsupervised Part Discovery from Contrastive
-  Reconstruction", 2021, section 4) of the segmentation against thing / not thing, over all pixels
-  of all photos together. The paper's FG- variants need parts inside the thing, which are not
-  annotated here. A pixel belongs to the strongest of the concepts whose masks hold it, or to none.
+  Reconstruction", 2021, section 4) of the segmentation against thing / not thing, over all
+  photos together, at every fourth row and column. The paper's FG- variants need parts inside the
+  thing, which are not annotated here. A pixel belongs to the strongest of the concepts whose masks
+  hold it, or to none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from masked_photos import Photo
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from dff.colocalization import Run
+from dff.colocalization.evaluate import ClassResult, evaluate
 from dff.maps import Grid, upsample
-from dff.maps.masks import MaskOptions, masks_of, threshold_levels
-from dff.maps.runs import Runs, largest_component
+from dff.maps.masks import MaskOptions, masks_of
+from dff.maps.runs import Runs, largest_component, runs_above
 from dff.metrics import box_iou
 
 __all__ = ["LIBRARY", "RULES", "Scores", "agreement", "best", "levels_of", "measure", "segments"]
 
 LOCALIZED = 0.5
-OBJECT_LEVEL = ("object", "node", "best_node")  # names that `evaluate` may give it
 STEP = 4  # NMI and ARI count every fourth pixel of every fourth row
 LIBRARY = "library"
 Rule = Callable[[np.ndarray, Grid, Photo], list[Runs]]
@@ -37,22 +39,17 @@ def by_options(options: MaskOptions) -> Rule:
     """Return the rule that a run with these options follows."""
 
     def masks(maps: np.ndarray, grid: Grid, photo: Photo) -> list[Runs]:
-        levels = threshold_levels(maps, grid, options)
         guide = photo.guide if options.refine else None
-        found = masks_of(np.clip(maps, 0, 1), levels, grid, photo.size, options, guide=guide)
-        there = maps.max((1, 2)) >= options.least
-        return [mask if seen else _none(photo) for mask, seen in zip(found, there, strict=True)]
+        return masks_of(maps, grid, photo.size, options, guide=guide)[0]
 
     return masks
 
 
 def above(levels_of: Callable[[np.ndarray], np.ndarray]) -> Rule:
     """Return the rule of levels (k,) made from maps (k, h, w); all of what is above counts."""
-    options = MaskOptions(components="all", refine=False)
 
     def masks(maps: np.ndarray, grid: Grid, photo: Photo) -> list[Runs]:
-        levels = np.maximum(levels_of(maps), 1e-6)
-        return masks_of(maps, levels, grid, photo.size, options)
+        return runs_above(maps, np.maximum(levels_of(maps), 1e-6), grid, photo.size)
 
     return masks
 
@@ -68,7 +65,8 @@ def _percentile(percent: float) -> Rule:
 RULES: dict[str, Rule] = {
     LIBRARY: by_options(MaskOptions()),
     "Otsu": by_options(MaskOptions(refine=False, least=1e-6)),
-    "Otsu, refined": by_options(MaskOptions(refine=True, least=1e-6)),
+    "refined": by_options(MaskOptions(refine=True, least=1e-6)),
+    "refined, peak": by_options(MaskOptions(threshold="peak", refine=True, least=1e-6)),
     **{f"{share:g} of peak": _of_peak(share) for share in (0.3, 0.4, 0.5, 0.6)},
     **{f"top {100 - percent} %": _percentile(percent) for percent in (60, 75, 90)},
 }
@@ -125,15 +123,10 @@ def _box_overlap(mask: Runs, photo: Photo) -> float:
     return float(max(box_iou(np.array([box]), np.array([known]))[0] for known in photo.boxes))
 
 
-def levels_of(evaluation: Any) -> dict[str, tuple[float, float]]:
-    """Return mean IoU and CorLoc by level of an evaluation: part, and object if it names one."""
-    found = {"part": (evaluation.mask_iou, evaluation.corloc)}
-    for holder in (evaluation, *evaluation.classes):
-        for name in OBJECT_LEVEL:
-            node = getattr(holder, name, None)
-            if getattr(node, "mask_iou", None) is not None:
-                found.setdefault("object", (node.mask_iou, node.corloc))
-    return found
+def levels_of(run: Run, annotations: Path) -> dict[str, ClassResult]:
+    """Return what `evaluate` says of the one class at either level: part, and object."""
+    levels = ("part", "object")
+    return {level: evaluate(run, annotations, level=level).classes[0] for level in levels}
 
 
 def segments(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -172,8 +165,3 @@ def _holds(mask: Runs, positions: np.ndarray) -> np.ndarray:
     """Return which positions lie in a mask."""
     run = np.searchsorted(mask.starts, positions, "right") - 1
     return (run >= 0) & (positions < np.append(mask.ends, 0)[run])
-
-
-def _none(photo: Photo) -> Runs:
-    empty = np.zeros(0, np.int64)
-    return Runs(empty, empty, *photo.size)

@@ -57,10 +57,8 @@ class Photo:
     @cached_property
     def guide(self) -> np.ndarray:
         """The photo, uint8 (h, w, 3), as small as a run takes it to refine masks with."""
-        pixels = read_image(self.path).pixels
-        if max(pixels.shape[:2]) <= 2 * GUIDE_SIDE:
-            return pixels
-        return fitted(pixels, within(pixels.shape[:2], 2 * GUIDE_SIDE, least=2))
+        pixels = read_image(self.path, least=GUIDE_SIDE).pixels
+        return fitted(pixels, within(pixels.shape[:2], GUIDE_SIDE, least=2))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@
     python benchmarks/real_masks.py ../shared --check-semi             # semi-NMF against its peers
 
 Ours is `dff.colocalize` of the photos and `dff.evaluate` of the run, every default as it is; the
-part level is the one concept that fits the horse best, the object level (where `evaluate` names
-one) a node of the concept tree. Peers (``concept_peers``) factorize the very activations that the
+part level is the one concept that fits the horse best, the object level the best of concepts and
+their unions. Peers (``concept_peers``) factorize the very activations that the
 run sees, as they are and on cells of unit norm. Their coefficients become maps as ours do (full
 presence over the set), masks by the library's rule and by the best of a list of rules that is
 chosen with the truth in sight, for either figure (``mask_scores``). LOST and TokenCut
@@ -44,7 +44,6 @@ from masked_photos import (
 from one_object import one_object_rules
 
 import dff
-from dff.colocalization.evaluate import evaluate
 from dff.colocalization.run.coco import annotations_of
 from dff.concepts.bank import full_presence
 from dff.explain import Explainer
@@ -87,32 +86,41 @@ def _shown(value: Any) -> str:
 def ours(
     row: Row, explainer: Explainer, data: Activations, photos: Sequence[Photo], annotations: Path
 ) -> Iterator[Row]:
-    """Yield the rows of a run by the defaults: part level, and object level where there is one."""
+    """Yield the rows of a run by the defaults, at the levels of parts and of objects.
+
+    NMI and ARI are those of all concepts, and of the one node that fits best.
+    """
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()
         run = dff.colocalize(
             paths_of(photos), Path(place) / "run", model=explainer, concepts=row.concepts
         )
         seconds = time.perf_counter() - started
-        levels = levels_of(evaluate(run, annotations))
+        found = levels_of(run, annotations)
         masks = run_masks(run, photos)
         maps = [run.maps(i).numpy() for i in range(len(photos))]
-        nmi, ari = agreement(maps, data.grid, masks, photos)
-    for level, (iou, corloc) in levels.items():
-        found = replace(
-            row, method=f"**ours, {level} level**", iou=iou, corloc=corloc, seconds=seconds
-        )
-        yield replace(found, nmi=nmi, ari=ari) if level == "part" else found
+    parts = [nodes[: row.concepts] for nodes in masks]
+    node = [[nodes[found["object"].concept]] for nodes in masks]
+    agreements = {
+        "part": agreement(maps, data.grid, parts, photos),
+        "object": agreement([one[:1] for one in maps], data.grid, node, photos),
+    }
+    for level, result in found.items():
+        nmi, ari = agreements[level]
+        yield replace(
+            row, method=f"**ours, {level} level**", iou=result.mask_iou, corloc=result.corloc,
+            nmi=nmi, ari=ari, seconds=seconds,
+        )  # fmt: skip
 
 
-def run_masks(run: Any, photos: Sequence[Photo]) -> list[list[Runs]]:
-    """Return the masks (photos, k) of a run, empty where a concept was not found."""
+def run_masks(run: dff.Run, photos: Sequence[Photo]) -> list[list[Runs]]:
+    """Return the masks (photos, nodes) of a run, empty where a node was not found."""
     empty = np.zeros(0, np.int64)
-    masks = [[Runs(empty, empty, *photo.size)] * len(run.bank) for photo in photos]
+    nodes = len(run.bank.nodes())
+    masks = [[Runs(empty, empty, *photo.size)] * nodes for photo in photos]
     for found in annotations_of(run.folder.file("coco.json"), range(len(photos))):
-        if found["category_id"] <= len(run.bank):
-            mask = runs_of(drawn(found["segmentation"]))
-            masks[found["image_id"]][found["category_id"] - 1] = mask
+        mask = runs_of(drawn(found["segmentation"]))
+        masks[found["image_id"]][found["category_id"] - 1] = mask
     return masks
 
 

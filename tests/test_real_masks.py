@@ -171,23 +171,22 @@ def test_unit_cells_weigh_all_cells_alike_and_scale_back() -> None:
 
 def test_a_run_and_its_figures_are_those_of_evaluate(creatures: Path, tmp_path: Path) -> None:
     import real_masks
-    from mask_scores import measure
+    from mask_scores import levels_of, measure
     from masked_photos import MODELS, activations, paths_of, read_photos
 
     import dff
-    from dff.colocalization.evaluate import evaluate
 
     photos, explainer = read_photos(creatures), MODELS["demo"].load(creatures)
     run = dff.colocalize(paths_of(photos), tmp_path / "run", model=explainer, concepts=3)
-    result = evaluate(run, creatures / "annotations.json").classes[0]
     found = measure(real_masks.run_masks(run, photos), photos)
-    assert found.masks.mean(0)[result.concept] == pytest.approx(result.mask_iou)
-    assert (found.boxes >= 0.5).mean(0)[result.concept] == pytest.approx(result.corloc)
+    for result in levels_of(run, creatures / "annotations.json").values():
+        assert found.masks.mean(0)[result.concept] == pytest.approx(result.mask_iou)
+        assert (found.boxes >= 0.5).mean(0)[result.concept] == pytest.approx(result.corloc)
     data = activations(explainer, photos)
     rows = torch.from_numpy(data.values.reshape(-1, data.values.shape[-1]))
     codes = run.bank.encode(rows).numpy().reshape(*data.values.shape[:3], 3)
     row = real_masks.score(real_masks.Row("demo", 3, "", None, None), codes, data, photos)
-    assert row.iou == pytest.approx(max(found.masks.mean(0)), abs=1e-3)
+    assert row.iou == pytest.approx(max(found.masks.mean(0)[:3]), abs=2e-3)
 
 
 def test_the_table(creatures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,24 +196,20 @@ def test_the_table(creatures: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     real_masks.main([*arguments, "--concepts", "2", "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
     methods = {row["method"] for row in rows}
-    assert {"**ours, part level**", "PCA", "PCA, unit cells", "LOST", "TokenCut"} <= methods
+    assert {
+        "**ours, part level**",
+        "**ours, object level**",
+        "PCA",
+        "PCA, unit cells",
+        "LOST",
+        "TokenCut",
+    } <= methods
     for row in rows:
         assert 0 <= row["iou"] <= (row["best_iou"] or 1) <= 1, row
         assert 0 <= row["corloc"] <= (row["best_corloc"] or 1) <= 1, row
     assert "torch" in capsys.readouterr().out
     real_masks.main([*arguments, "--concepts", "2", "--resolution"])
     assert "size doubled" in capsys.readouterr().out
-
-
-def test_the_object_level_is_shown_where_evaluate_names_one() -> None:
-    from types import SimpleNamespace as Some
-
-    from mask_scores import levels_of
-
-    part = Some(mask_iou=0.4, corloc=0.3, classes=[Some(node=Some(mask_iou=0.6, corloc=0.8))])
-    assert levels_of(part) == {"part": (0.4, 0.3), "object": (0.6, 0.8)}
-    part.classes = [Some()]
-    assert levels_of(part) == {"part": (0.4, 0.3)}
 
 
 def test_photos_are_spread_over_the_set(creatures: Path) -> None:
