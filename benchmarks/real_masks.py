@@ -7,10 +7,10 @@
 
 Ours is `dff.colocalize` of the photos and `dff.evaluate` of the run, every default as it is; the
 part level is the one concept that fits the horse best, the object level the best of concepts and
-their unions. Peers (``concept_peers``) factorize the very activations that the
-run sees, as they are and on cells of unit norm. Their coefficients become maps as ours do (full
-presence over the set), masks by the library's rule and by the best of a list of rules that is
-chosen with the truth in sight, for either figure (``mask_scores``). LOST and TokenCut
+their unions. Peers (``concept_peers``) factorize the very activations that the run sees, as they
+are and on cells of unit norm. Their coefficients become maps as ours do (full presence over the
+set), masks by the library's rule and by the best of a list of rules that is chosen with the truth
+in sight, for either figure (``mask_scores``). LOST and TokenCut
 (``one_object``) have a rule of their own, which gives one mask a photo: a map of 0 and 1.
 """
 
@@ -130,10 +130,10 @@ def score(row: Row, coefficients: np.ndarray, data: Activations, photos: Sequenc
     full = full_presence(flat.flatten(0, 2)).numpy()
     maps = presence(flat.permute(0, 3, 1, 2).contiguous().numpy(), full)
     masks = {
-        rule: [masks_of(one, data.grid, photo) for one, photo in zip(maps, photos, strict=True)]
-        for rule, masks_of in RULES.items()
+        name: [rule(one, data.grid, photo) for one, photo in zip(maps, photos, strict=True)]
+        for name, rule in RULES.items()
     }
-    scores = {rule: measure(found, photos) for rule, found in masks.items()}
+    scores = {name: measure(found, photos) for name, found in masks.items()}
     by_iou, by_corloc = best(scores)
     nmi, ari = agreement(list(maps), data.grid, masks[LIBRARY], photos)
     return replace(
