@@ -62,15 +62,24 @@ def optional(device: str = "cpu") -> dict[str, Solver]:
     return made
 
 
-def _overcomplete(device: str) -> Solver:
+def overcomplete() -> Any:
+    """Return the package's module of factorizations.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     # overcomplete 0.3.0 calls a function that matplotlib 3.9 removed, on import: given back here.
     matplotlib.cm.get_cmap = mpl.colormaps.get_cmap
-    from overcomplete.optimization import NMF as Overcomplete  # noqa: N811
+    import overcomplete.optimization
 
-    place = on(device)
+    return overcomplete.optimization
+
+
+def _overcomplete(device: str) -> Solver:
+    peer, place = overcomplete(), on(device)
 
     def solve(a: np.ndarray, k: int, tol: float = 1e-4) -> Factors:
-        w, h = Overcomplete(k, solver="hals", device=device, tol=tol).fit(place(a))
+        w, h = peer.NMF(k, solver="hals", device=device, tol=tol).fit(place(a))
         return w.detach(), h.detach()
 
     return solve

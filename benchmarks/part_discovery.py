@@ -45,12 +45,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import concept_peers
 import numpy as np
 import torch
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff as peer_dff
 from pytorch_grad_cam.utils.image import scale_cam_image
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from dff.activations import intercept
 from dff.activations.geometry import Geometry
@@ -135,14 +134,13 @@ def grad_cam_dff(data: Set, k: int) -> np.ndarray:
 
 def k_means(data: Set, k: int) -> np.ndarray:
     """Return, for every cluster, the share of the cells around a pixel that belong to it."""
-    labels = KMeans(k, n_init=1, random_state=0).fit_predict(data.cells)
-    member = data.on_grid(np.eye(k, dtype=np.float32)[labels])
+    member = data.on_grid(concept_peers.k_means(data.cells, k, n_init=1))
     return upsample(np.ascontiguousarray(member), (SIZE, SIZE))
 
 
 def pca(data: Set, k: int) -> np.ndarray:
     """Return principal components, each turned so that its longer tail is positive."""
-    scores = PCA(k, random_state=0).fit_transform(data.cells)
+    scores = concept_peers.principal_scores(data.cells, k)
     scores = np.maximum(scores * np.sign((scores**3).sum(0)), 0)
     maps = data.on_grid(scores / np.maximum(np.quantile(scores, 0.999, axis=0), 1e-9))
     return upsample(np.ascontiguousarray(maps.astype(np.float32)), (SIZE, SIZE))

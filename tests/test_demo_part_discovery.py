@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,19 +10,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pytorch_grad_cam")
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "part_discovery.py"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("part_discovery", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["part_discovery"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["part_discovery"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import part_discovery
+
+        yield part_discovery
 
 
 def test_rules_by_hand(benchmark: ModuleType) -> None:

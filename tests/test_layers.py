@@ -92,6 +92,22 @@ def test_patches_tile_and_odd_kernels_anchor():
     assert pixels.geometry("body").anchor_stride is None, "with stride 1 both are the same"
 
 
+@pytest.mark.parametrize("size", [97, 225, 289])
+@pytest.mark.parametrize(("name", "layer"), [("resnet18", "layer4"), ("mobilenet_v2", "features")])
+def test_odd_kernels_anchor_at_odd_sizes_too(name, layer, size):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name, weights=None)
+    found = survey(model, probe_input((size, size), model))
+    assert found.geometry(layer).anchor_stride == 32
+
+
+def test_patches_of_a_padded_input_do_not_anchor():
+    model = nn.Sequential(nn.ZeroPad2d((0, 7, 0, 7)), nn.Conv2d(3, 6, 8, 8), nn.Flatten(),
+                          nn.Linear(6 * 5 * 5, 3))  # fmt: skip
+    assert survey(model, images(1, 3, 33, 33)).geometry("1").anchor_stride is None
+
+
 def test_grids_at_other_input_sizes():
     anchored = Geometry(32).grid(8, 12, (225, 353))
     assert anchored.stride == (32, 32)

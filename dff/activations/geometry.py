@@ -53,7 +53,8 @@ def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
     tiled_error = anchored_error = 0.0
     for row, field in zip(middle, fields, strict=True):
         centre = _centroid(field.sqrt().sum(1).square())
-        tiled_error += abs(centre - (row + 0.5) * height / rows)
+        # Of one pixel more than `stride` tiles, height / rows would put both in the same place.
+        tiled_error += abs(centre - (row + 0.5) * stride)
         anchored_error += abs(centre - (row * stride + 0.5))
     return Geometry(stride if anchored_error < tiled_error else None, radius)
 
