@@ -171,7 +171,7 @@ def test_cam_equals_gradcam_alone(photo):
     result = ready(x, concepts=2)
     alone = GradCAM(ready.model, ready.layer)(x, [3])[0]
     tiled = Grid.tiled(*result.photos[0].grid.shape, *x.shape[2:])
-    photo = dataclasses.replace(result.photos[0], grid=tiled)
+    photo = dataclasses.replace(result.photos[0], layer_grid=tiled)
     np.testing.assert_allclose(photo.cam(3), alone, atol=1e-5)
     with pytest.raises(UsageError, match="cam=True"):
         ready(x, concepts=2, cam=False).cam()
