@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from mask_scores import levels_of
 from masked_photos import MODELS, Model, Photo, larger, numbers, paths_of
 
 import dff
-from dff import MaskOptions, RunOptions
+from dff import MaskOptions
 from dff.errors import DFFError
 
-Change = dict[str, Any]  # "size", options of Explainer, and of colocalize under "run"
+Change = dict[str, Any]  # "size" of the input, "fine" of the maps, "masks" for the run
 
 
 def resolutions(args: argparse.Namespace, photos: Sequence[Photo]) -> None:
@@ -33,45 +32,28 @@ def resolutions(args: argparse.Namespace, photos: Sequence[Photo]) -> None:
 
 
 def changes(model: Model) -> dict[str, Change]:
-    """Return the defaults, and what is changed of them; what this version lacks is left out."""
+    """Return the defaults, and what is changed of them."""
     refined = MaskOptions().refine
-    masks = {"masks": replace(MaskOptions(), refine=not refined)}
-    found: dict[str, Change] = {
+    masks = replace(MaskOptions(), refine=not refined)
+    return {
         f"defaults (refinement {'on' if refined else 'off'})": {},
-        f"refinement {'off' if refined else 'on'}": {"run": masks},
+        f"refinement {'off' if refined else 'on'}": {"masks": masks},
         "size doubled": {"size": larger(model.size)},
+        "fine 2": {"fine": 2},
     }
-    fine = _fine()
-    if fine is None:
-        print("without --fine 2: this version has no such option")
-    else:
-        found["fine 2"] = fine
-    return found
-
-
-def _fine() -> Change | None:
-    """Return how a grid twice as fine is asked for, wherever the option lives."""
-    if "fine" in inspect.signature(dff.Explainer).parameters:
-        return {"fine": 2}
-    if "fine" in inspect.signature(dff.colocalize).parameters:
-        return {"run": {"fine": 2}}
-    if "fine" in {field.name for field in fields(RunOptions)}:
-        return {"run": {"options": RunOptions(**{"fine": 2})}}
-    return None
 
 
 def _lines(
     args: argparse.Namespace, photos: Sequence[Photo], model: Model, change: Change, k: int
 ) -> Iterator[str]:
-    options = dict(change)
-    arguments = options.pop("run", {})
-    size = options.pop("size", args.size)
+    masks = change.get("masks", MaskOptions())
     try:
-        explainer = model.load(args.shared, size, **options)
+        explainer = model.load(args.shared, change.get("size", args.size))
+        explainer = explainer.finer(change.get("fine", 1))
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "run"
             started = time.perf_counter()
-            run = dff.colocalize(paths_of(photos), out, model=explainer, concepts=k, **arguments)
+            run = dff.colocalize(paths_of(photos), out, model=explainer, concepts=k, masks=masks)
             milliseconds = 1000 * (time.perf_counter() - started) / len(photos)
             levels = levels_of(run, args.data / "annotations.json")
             rows, cols = run.maps(0).shape[1:]

@@ -209,7 +209,9 @@ def test_the_table(creatures: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert 0 <= row["corloc"] <= (row["best_corloc"] or 1) <= 1, row
     assert "torch" in capsys.readouterr().out
     real_masks.main([*arguments, "--concepts", "2", "--resolution"])
-    assert "size doubled" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "size doubled" in printed
+    assert "fine 2 | 63 x 63" in printed
 
 
 def test_photos_are_spread_over_the_set(creatures: Path) -> None:
