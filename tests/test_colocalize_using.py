@@ -16,6 +16,7 @@ from dff.colocalization.evaluate import evaluate
 from dff.colocalization.explore import find, rename
 from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
+from dff.maps.rle import drawn
 from tests.colocalized import colocalize, photos, small_chunks, toy
 
 
@@ -42,7 +43,7 @@ def test_a_run_agrees_wholly_with_itself(run):
     result = evaluate(run, run.path / "coco.json")
     assert result.images == 14
     for one in result.classes:
-        assert one.name == run.bank.names[one.concept]
+        assert one.name == one.concept_name == run.bank.node_names()[one.concept]
         assert (one.corloc, one.box_iou, one.mask_iou, one.pooled_iou) == (1, 1, 1, 1)
     assert result.corloc == result.mask_iou == result.pooled_iou == 1
 
@@ -68,10 +69,21 @@ def test_boxes_elsewhere_are_not_found_and_masks_count_half(run, tmp_path):
     known["annotations"][0]["segmentation"] = half
     (tmp_path / "there.json").write_text(json.dumps(known))
     result = evaluate(run, tmp_path / "there.json")
-    assert result.classes[0].corloc == 1
-    assert result.classes[0].concept == one["category_id"] - 1
-    assert result.as_dict()["classes"][0]["concept"] == one["category_id"]
-    assert result.classes[0].mask_iou == pytest.approx(one["area"] / (w * h), rel=1e-9)
+    truth = np.zeros((40, 56), bool)
+    truth[y : y + h, x : x + w] = True
+    overlaps = {
+        a["category_id"]: (drawn(a["segmentation"]) & truth).sum()
+        / (drawn(a["segmentation"]) | truth).sum()
+        for a in coco["annotations"]
+        if a["image_id"] == one["image_id"]
+    }
+    best = max(overlaps, key=overlaps.get)
+    assert result.classes[0].concept == best - 1
+    assert result.as_dict()["classes"][0]["concept"] == best
+    assert result.classes[0].mask_iou == pytest.approx(overlaps[best], rel=1e-9)
+    parts = evaluate(run, tmp_path / "there.json", level="part").classes[0]
+    assert parts.concept < len(run.bank) == 3
+    assert parts.members == (parts.concept,)
 
 
 def test_voc_counts_pixels_from_one(run, tmp_path):

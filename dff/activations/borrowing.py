@@ -67,11 +67,16 @@ def plainly(work: Callable[[], Result], *, grad: bool = True) -> Result:
 
 
 class _Modes:
-    """This thread's gradient mode, and if `plain` its inference and autocast modes."""
+    """This thread's gradient mode, and if `plain` its inference and autocast modes and threads.
+
+    The number of threads is changed by a factorization (:mod:`dff.nmf.backend`), which gives it
+    back unless a signal comes at the moment between.
+    """
 
     def __init__(self, *, grad: bool, plain: bool = False) -> None:
         self.grad, self.plain = grad, plain
         self._before = torch.is_grad_enabled()
+        self._threads = torch.get_num_threads()
         self._inference: torch.inference_mode | None = None
         self._autocast: list[str] = []
 
@@ -91,6 +96,8 @@ class _Modes:
             torch.set_autocast_enabled(device, True)
         if self._inference is not None:
             self._inference.__exit__(None, None, None)
+        if self.plain and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
         torch.set_grad_enabled(self._before)
 
 

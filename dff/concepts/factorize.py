@@ -100,7 +100,8 @@ def factorize(
         rows: A (pixels, channels).
         concepts: k, from 1 to min(pixels, channels); "auto", or a range to choose k from
             (:func:`dff.concepts.choose_components`).
-        factorizer: what takes the place of NMF and semi-NMF; not changed.
+        factorizer: what takes the place of NMF and semi-NMF; not changed. One with an offset, and
+            scikit-learn's, get the cells as they are.
         model: name of the model, for the bank.
         layer: name of the layer, for the bank.
 
@@ -129,8 +130,11 @@ def factorize(
 
 
 def _by(factorizer: Factorizer, rows: Tensor, model: str, layer: str) -> tuple[ConceptBank, Tensor]:
-    """Factorize A by a factorizer of the user's."""
-    coefficients = factorizer.fit_transform(rows)
+    """Factorize A by a factorizer of the user's; NMF and semi-NMF count every cell alike."""
+    from dff import nmf
+
+    lengths = cell_lengths(rows) if type(factorizer) in (nmf.NMF, nmf.SemiNMF) else 1.0
+    coefficients = factorizer.fit_transform(rows / lengths) * lengths
     if bool((coefficients < 0).any()):
         inner = getattr(factorizer, "estimator", factorizer)
         raise UsageError(

@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]
 COMPONENTS = ("largest", "all")
 THRESHOLDS = ("otsu", "peak")
 GUIDE_SIDE = 320  # pixels of the longer side at which masks are refined
-SHARE = 0.45  # of a map's own peak, under threshold="peak"
+SHARE = 0.4  # of a map's own peak, under threshold="peak"
 LATTICE = 4  # points a cell, along each axis, at which Otsu's histogram is taken
 FIELDS, CELLS = 2.5, 1.5  # radius of the windows, in receptive fields, and at least in cells
 
@@ -46,7 +46,7 @@ class MaskOptions:
     """How maps become masks.
 
     Attributes:
-        threshold: "otsu": each map's own, which takes in whole objects; "peak": 0.45 of each map's
+        threshold: "otsu": each map's own, which takes in whole objects; "peak": 0.4 of each map's
             peak, which is tighter, for small parts; or a presence in (0, 1).
         components: "largest" keeps the largest connected part of a mask, "all" all of it.
         refine: follow the photo's edges (:func:`dff.maps.refine`, in windows of the size of what a
