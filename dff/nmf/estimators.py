@@ -195,11 +195,12 @@ class Base:
             initializer = Initializer(
                 name, self.n_components, n_init, self._seed(), self._inspector, settings, share
             )
-            components = initializer(rows)
+            components, fitted = initializer(rows)
         else:
             shape = int(self.n_components), rows.shape[1]
             components = given_components(self.init, shape, self._constraint).to(device, dtype)
-        fit = minimise(rows, components, settings, inspector=self._inspector())
+            fitted = False
+        fit = minimise(rows, components, settings, inspector=self._inspector(), fitted=fitted)
         self._warn_unless(fit.settled)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return ordered_factors(rows, fit, settings)

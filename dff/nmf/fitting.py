@@ -82,12 +82,14 @@ def minimise(
     energy: float = 0.0,
     inspector: Inspector | None = None,
     basis: Tensor | None = None,
+    fitted: bool = False,
 ) -> Fit:
     """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
 
     Settled once the update of the components lowers the loss by less than ``tol`` of it. `energy`
     is ||A||² over all ranks; where it is not known, the first pass feeds the `inspector` to get
-    it. `basis` is that of :func:`pass_over`.
+    it. `basis` is that of :func:`pass_over`. Where the components are `fitted` to these very rows,
+    the codes are first solved for to the end, so that nothing of the fit is lost.
     """
     update, floor = settings.constraint.update, settings.constraint.floor
     codes = components.new_empty(len(components), rows.shape[0])
@@ -95,7 +97,7 @@ def minimise(
     fit = Fit(components, no_statistics, codes, energy)
     best, momentum, pushed = float("inf"), MOMENTUM, False
     for turn in range(settings.max_iter):
-        solve = next_solve if turn else first_solve
+        solve = next_solve if turn else (last_solve if fitted else first_solve)
         statistics = pass_over(
             rows, codes, components, solve, settings, basis=basis, inspector=inspector
         )
@@ -125,6 +127,11 @@ def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
     On few rows this ends in better local minima than a start at clipped least squares.
     """
     sweep(codes.zero_(), gram, cross, times=8)
+
+
+def last_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
+    """Sweep the codes up from zero to their minimum."""
+    encode(codes.zero_(), gram, cross)
 
 
 def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:

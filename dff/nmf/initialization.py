@@ -74,8 +74,10 @@ class Initializer:
     settings: Settings
     share: RankShare
 
-    def __call__(self, rows: Rows) -> Tensor:
+    def __call__(self, rows: Rows) -> tuple[Tensor, bool]:
         """Return components to start from, for `rows`, this rank's own of all.
+
+        And whether they have been fitted to all rows already.
 
         Raises:
             FactorizationError: a forbidden entry in the sample.
@@ -90,10 +92,10 @@ class Initializer:
         make = self._maker(values, spectrum, sampled=sampled)
         candidates = [make(number) for number in range(self.n_init)]
         if sampled:
-            return self._from_samples(rows, count, spectrum, energy, candidates)
+            return self._from_samples(rows, count, spectrum, energy, candidates), False
         if len(candidates) == 1:
-            return candidates[0]
-        return self._best(values, energy, candidates, None, RACED_TOL)
+            return candidates[0], False
+        return self._best(values, energy, candidates, None, RACED_TOL), True
 
     def _best(
         self, values: Tensor, energy: float, starts: list[Tensor], basis: Tensor | None, tol: float
