@@ -13,6 +13,7 @@ Read ``updates`` first: the update formula and its derivation. Then, each using 
 Below them:
 
 - ``rows``: A read block by block, from memory or :class:`RowBlocks`, and its entries checked.
+- ``checks``: what a factorization may be given.
 - ``backend``: what arithmetic runs on: types, powers of two, oneDNN, LAPACK, threads, processes.
 
 What needs scikit-learn, which is heavy, is imported when it is first used. The rest of the

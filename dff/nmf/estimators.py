@@ -28,6 +28,7 @@ from dff.nmf.backend import (
     suited_threads,
     times_power_of_two,
 )
+from dff.nmf.checks import check_components, tensor_rows
 from dff.nmf.fitting import Factors, Settings, encode_rows, minimise, ordered_factors
 from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
 from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
@@ -81,7 +82,7 @@ class Base:
         total = over_group() if self.distributed else alone
         rows = self._rows(X, fitted=False)
         share = rank_share(rows.shape[0], total)
-        _check_components(self.n_components, share.total_rows, rows.shape[1])
+        check_components(self.n_components, share.total_rows, rows.shape[1])
         with torch.inference_mode(), suited_threads(rows.shape[0] * rows.shape[1]):
             power = unsafe_power(rows, total)
             factors = self._factorize(scaled(rows, power), share, total)
@@ -129,7 +130,7 @@ class Base:
         """
         least = 0 if self.distributed and not fitted else 1
         if isinstance(X, (RowBlocks, Tensor)):
-            rows = X if isinstance(X, RowBlocks) else _tensor_rows(X, least)
+            rows = X if isinstance(X, RowBlocks) else tensor_rows(X, least)
             self._check_width(rows.shape[1], fitted=fitted)
             return rows
         from sklearn.utils.validation import validate_data  # heavy, and not needed for tensors
@@ -292,32 +293,6 @@ class SemiNMF(Base):
 
     _constraint = FREE
     _start = "k-means"
-
-
-def _tensor_rows(data: Tensor, least: int) -> InMemory:
-    """Return the rows of a dense real matrix; integers and booleans as float32."""
-    if data.ndim != 2 or data.layout != torch.strided or data.is_complex():
-        raise FactorizationError(
-            f"expected a real dense matrix (rows, columns), got a tensor of shape "
-            f"{tuple(data.shape)} and type {data.dtype}: reshape it to one row a pixel"
-        )
-    if len(data) < least or data.shape[1] == 0:
-        raise FactorizationError(
-            f"expected at least {least} row and 1 column, got shape {tuple(data.shape)}: "
-            "0 sample(s) cannot be factorized"
-        )
-    return InMemory(data.detach() if data.is_floating_point() else data.float())
-
-
-def _check_components(k: Any, rows: int, columns: int) -> None:
-    """Refuse a number of components that is no positive integer or above min(rows, columns)."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise FactorizationError(f"expected n_components of 1 or more, got {k!r}: pass an integer")
-    if k > min(rows, columns):
-        raise FactorizationError(
-            f"n_components={k} is more than this matrix of {rows} x {columns} can give: "
-            f"pass {min(rows, columns)} or fewer, or more rows"
-        )
 
 
 def _device_and_dtype(rows: Rows) -> tuple[torch.device, torch.dtype]:
