@@ -113,9 +113,6 @@ def colocalize(
     """
     settings.quiet = quiet or json
     count = opt.parse_concepts(concepts)
-    limit: float | str = threshold
-    if threshold not in ("otsu", "peak"):
-        limit = opt.numbers("--threshold", threshold)[0]
     from dff import colocalization
     from dff.colocalization.ranks import local_device, start
     from dff.colocalization.sources.opening import open_dataset
@@ -126,7 +123,7 @@ def colocalize(
         workers=workers, strict=strict,
     )  # fmt: skip
     masks = colocalization.MaskOptions(
-        threshold=limit, components=components, refine=refine, least=least
+        threshold=_number(threshold), components=components, refine=refine, least=least
     )
     ranks = start()
     if not ranks.first:
@@ -144,6 +141,14 @@ def colocalize(
         print_json(run.summary())
     elif ranks.first:
         _report(run)
+
+
+def _number(text: str) -> float | str:
+    """Return the number that a text is, else the text: what it may be is said elsewhere."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 @contextmanager

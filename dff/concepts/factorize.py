@@ -162,7 +162,7 @@ def bank_from(
     offset = torch.as_tensor(getattr(fitted, "offset_", 0)).to(coefficients)
     components = torch.as_tensor(fitted.components_).to(coefficients)
     together = unions(coefficients, components)
-    sums = [coefficients[:, list(union)].sum(1, keepdim=True) for union in together]
+    sums = [coefficients[:, list(union)].sum(1) for union in together]
     return ConceptBank(
         components=components,
         scale=full_presence(coefficients),
@@ -173,7 +173,7 @@ def bank_from(
         signed=signed,
         offset=offset if bool(offset.any()) else None,
         unions=together,
-        union_scale=torch.cat([full_presence(total) for total in sums]) if sums else None,
+        union_scale=full_presence(torch.stack(sums, 1)) if sums else None,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -175,8 +174,3 @@ class Network:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-
-def batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Cut a sequence into pieces of `size`."""
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
