@@ -52,8 +52,8 @@ from pytorch_grad_cam.feature_factorization.deep_feature_factorization import df
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from dff.activations import intercept
-from dff.activations.geometry import Geometry
 from dff.activations.layers import probe_input, survey
+from dff.activations.layers.geometry import Geometry
 from dff.concepts import choose_components, factorize
 from dff.demo import creatures, model
 from dff.maps import MaskOptions, masks_of, otsu, upsample

@@ -117,13 +117,19 @@ def test_quiet_separate_formats_and_bank(dff, tmp_path):
 
 
 def test_layers_and_models(dff):
-    status, printed, _ = dff("layers", "squeezenet1_1")
+    status, printed, _ = dff("layers", "--model", "squeezenet1_1")
     assert status == 0
     assert "default layer: features" in printed
-    _, printed, _ = dff("layers", "net.py:build", "--size", "64", "--json", "--all")
+    assert "101% / 101%" in printed
+    _, printed, _ = dff("layers", "-m", "net.py:build", "--size", "64", "--json", "--all")
     rows = json.loads(printed)
     assert [row["layer"] for row in rows if row["default"]] == ["0"]
     assert any(row["rows"] is None for row in rows)
+    (row,) = [row for row in rows if row["default"]]
+    assert row["is_grid"]
+    assert row["reaches_output"]
+    assert row["stride"] == 64 / row["rows"]
+    assert 0.7 < row["moves_down"] < 1.3
     _, printed, _ = dff("models", "squeezenet")
     assert printed.split() == ["squeezenet1_0", "squeezenet1_1"]
     _, printed, _ = dff("models", "--json")
@@ -232,13 +238,12 @@ def test_commands_share_the_options_of_the_model(command):
     options = {one.name: one for one in get_command(app).commands[command].params}
     panel = [name for name in options if options[name].rich_help_panel == "Model"]
     every = [field.name for field in dataclasses.fields(ModelOptions)]
-    assert panel == (["weights", "num_classes", "size"] if command == "layers" else every)
-    assert options["model"].required == (command == "layers")
+    few = ["model", "weights", "num_classes", "size"]
+    assert panel == (few if command == "layers" else every)
     assert "chosen" not in options
-    if command != "layers":
-        assert options["model"].opts == ["--model", "-m"]
-        assert options["model"].default == "resnet50"
-        assert options["num_classes"].opts == ["--num-classes"]
+    assert options["model"].opts == ["--model", "-m"]
+    assert options["model"].default == "resnet50"
+    assert options["num_classes"].opts == ["--num-classes"]
 
 
 def test_each_option_of_the_model_reaches_its_field():

@@ -152,7 +152,7 @@ def test_names_of_concepts_do_neither(here, capfd):
         ("analyze", "a.png", "-k", "\x1b"), ("analyze", "a.png", "-o", "a.png/\x1b"),
         ("analyze", "a.png", "--model", "\x1b"), ("analyze", "a.png", "--model", "\x1b:a"),
         ("analyze", "a.png", "--labels", "\x1b"), ("analyze", "a.png", "--format", "\x1b"),
-        ("analyze", "a.png", "--bank", "\x1b"), ("layers", "\x1b"), ("sweep", "\x1b"),
+        ("analyze", "a.png", "--bank", "\x1b"), ("layers", "-m", "\x1b"), ("sweep", "\x1b"),
         ("colocalize", "\x1b", "-o", "x"), ("find", "\x1b", "-c", "1"), ("name", "\x1b", "a", "b"),
         ("evaluate", "\x1b", "--annotations", "x"), ("analyze", "\u202e"),
     ],

@@ -222,7 +222,7 @@ def test_timm_and_the_command_line(capfd):
         key = attention.qkv(seen[0]).reshape(shape)[0, 1:, 1].flatten(1)  # as timm splits it
     torch.testing.assert_close(kept[0][0].flatten(1).T, key)
     with pytest.raises(SystemExit) as end:
-        main(["layers", "timm:test_vit", "--json"])
+        main(["layers", "-m", "timm:test_vit", "--json"])
     rows = {row["layer"]: row for row in json.loads(capfd.readouterr().out)}
     assert end.value.code == 0
     assert rows["blocks.3.attn.qkv:key"]["channels"] == 64

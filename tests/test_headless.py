@@ -349,7 +349,7 @@ def test_sweep_and_layers(dino, dff, tmp_path):
     assert status == 0
     assert "class" not in out
     assert (tmp_path / "dff-out" / "0_tree.png").exists()
-    status, out, _ = dff("layers", f"hf:{dino}", "--json")
+    status, out, _ = dff("layers", "-m", f"hf:{dino}", "--json")
     rows = {row["layer"]: row for row in json.loads(out)}
     assert rows["layernorm"]["default"]
     assert rows["encoder.layer.2.attention.k_proj"]["rows"] == 4

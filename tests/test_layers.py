@@ -3,8 +3,8 @@ import torch
 import torchvision
 from torch import nn
 
-from dff.activations.geometry import Geometry
 from dff.activations.layers import probe_input, survey
+from dff.activations.layers.geometry import Geometry
 from dff.activations.layouts import Layout
 from dff.errors import LayerError
 from dff.maps import Grid

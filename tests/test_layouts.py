@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from dff.activations.layouts import Layout, detect_layout
+from dff.activations.layouts import Layout
+from dff.activations.recognition import detect_layout
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Any model, nothing to configure: a fast part of the support table, and wrapped models."""
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,13 +58,25 @@ def test_backbones(name):
 
 def test_the_page_names_failures_with_their_reason():
     rows = [
-        Row("timm", "good", 64, "blocks", "maps", "4 x 4", True, 1e-7),
+        Row(
+            "timm",
+            "good",
+            64,
+            "blocks",
+            "maps",
+            "4 x 4",
+            True,
+            1e-7,
+            moves="99% / 98%",
+            passed="'head' is none",
+        ),
         Row("timm", "bad", 96, failure="its latents are no grid"),
     ]
     text = page(rows)
     assert "1 of 2 (50%)" in text
     assert "- `bad` (96 px): its latents are no grid" in text
-    assert "| good | 64 | `blocks` | maps | 4 x 4 | closed form | 1e-07 |" in text
+    assert "| good | 64 | `blocks` | maps | 4 x 4 | 99% / 98% | closed form | 1e-07 |" in text
+    assert "- `good`: 'head' is none" in text
 
 
 def test_a_check_that_fails_says_so():
@@ -72,7 +85,7 @@ def test_a_check_that_fails_says_so():
             return super().forward(torch.flip(x, [3]))
 
     row = check_case(Case("toys", "mirrored", lambda: seeded(Blind), 64))
-    assert "a patch that moves right takes its activations along -" in row.failure
+    assert re.search(r"10\d% of its way down and -\d+% to the right", row.failure)
     row = check_case(Case("toys", "unbuilt", lambda: 1 / 0, 64))
     assert row.failure == "cannot be built: division by zero"
 

@@ -5,8 +5,10 @@
 - :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back; what a model
   raises, explained.
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
+- :mod:`~dff.activations.naming`: layers by name, and the parts of fused ones.
 - :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).
-- :mod:`~dff.activations.layers`: which layers there are, and where their cells lie.
+- :mod:`~dff.activations.recognition`: which of these an output's shape allows.
+- :mod:`~dff.activations.layers`: which layers there are, which are grids, where their cells lie.
 - :mod:`~dff.activations.stitching`: a grid made finer, by shifting the input.
 - :mod:`~dff.activations.tail`: the rest of the model, from maps to scores.
 """
@@ -21,9 +23,8 @@ from dff.activations.hooks import (
     Replaced,
     intercept,
     observe,
-    resolve_layer,
-    split_part,
 )
+from dff.activations.naming import resolve_layer, split_part
 from dff.activations.stitching import stitched
 from dff.activations.tail import Tail, run_scored
 

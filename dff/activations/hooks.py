@@ -3,7 +3,6 @@
 - :func:`intercept`: hand a layer's output to a function, go on with what it returns. Capture,
   stop, replace and append are all this one thing.
 - :func:`observe`: look at the output of every module of one pass.
-- :func:`resolve_layer`: a module or a dotted name to both.
 
 What is borrowed from a model (hooks, training flags, gradient mode) is given back whatever
 happens, an interrupt included, and threads do not get into each other's passes
@@ -22,15 +21,14 @@ from torch import Tensor, nn
 
 from dff.activations.borrowing import borrowed
 from dff.activations.layouts import (
-    MAX_PREFIX,
-    PARTS,
     Layout,
     Rearrangement,
-    detect_layout,
     main_tensor,
     replace_main_tensor,
 )
-from dff.errors import LayerError, closest
+from dff.activations.naming import resolve_layer, split_part
+from dff.activations.recognition import MAX_PREFIX, Ends, detect_layout
+from dff.errors import LayerError
 
 __all__ = [
     "STOP",
@@ -38,16 +36,13 @@ __all__ = [
     "Appended",
     "LayoutLike",
     "Replaced",
-    "fused_parts",
     "intercept",
     "observe",
-    "resolve_layer",
-    "split_part",
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
 _InputSize = tuple[tuple[int, int], int]
-LayoutLike = Layout | Rearrangement | Callable[[Any], Tensor] | None
+LayoutLike = Layout | Ends | Rearrangement | Callable[[Any], Tensor] | None
 
 
 class _StopType:
@@ -111,7 +106,7 @@ def intercept(
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
             ``NAME:key``, ``NAME:query`` or ``NAME:value`` is that third of a layer which puts the
-            three side by side (:func:`fused_parts`).
+            three side by side (:func:`~dff.activations.naming.fused_parts`).
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),
             :class:`Replaced` (other items), or :data:`STOP`.
@@ -120,7 +115,8 @@ def intercept(
         grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
             require gradients; nothing before the layer is recorded.
         layout: how to read the output: None to recognise it, a
-            :class:`~dff.activations.layouts.Layout`, or a callable from the output to maps (a
+            :class:`~dff.activations.layouts.Layout`, how many tokens are no grid's
+            (:class:`~dff.activations.recognition.Ends`), or a callable from the output to maps (a
             ``reshape_transform``).
 
     Returns:
@@ -200,20 +196,23 @@ def _reading(
     part = split_part(name)[1]
     if isinstance(layout, Layout):
         return replace(layout, part=part)
-    if layout is not None:
+    if layout is not None and not isinstance(layout, Ends):
         if part is not None:
             raise LayerError(f"a layout= of your own reads all of a layer: name it without :{part}")
         return layout if isinstance(layout, Rearrangement) else Rearrangement.traced(layout, output)
     size, batch = input_size
     # Windows of images, laid out as items of the batch, are no grid of them.
-    reading = detect_layout(tuple(tensor.shape), size) if len(tensor) in (batch, 1) else None
+    shape = tuple(tensor.shape)
+    reading = detect_layout(shape, size, layout) if shape[0] in (batch, 1) else None
     if reading is None:
-        tried = (
-            f" (as tokens, with 0 to {MAX_PREFIX} class and register tokens before a grid of the "
-            "input's proportions)"
+        others = (
+            f"{layout.prefix} before and {layout.suffix} after"
+            if layout
+            else f"0 to {MAX_PREFIX} class and register tokens before"
         )
+        tried = f" (as tokens, with {others} a grid of the input's proportions)"
         raise LayerError(
-            f"layer {name!r} has no grid: its output is {tuple(tensor.shape)} for {batch} input(s) "
+            f"layer {name!r} has no grid: its output is {shape} for {batch} input(s) "
             f"of {size[0]} x {size[1]}{tried if tensor.dim() == 3 else ''}; choose an earlier one "
             "(`dff layers` lists them), or say how it reads with layout="
         )
@@ -222,85 +221,26 @@ def _reading(
 
 def observe(
     model: nn.Module,
-    visit: Callable[[str, nn.Module, Any], None],
+    visit: Callable[[str, nn.Module, Any], _StopType | None],
     inputs: Inputs,
     *,
     grad: bool = False,
 ) -> Any:
     """Run `model` once in evaluation mode; `visit` gets (name, module, output) of every submodule.
 
-    With `grad`, the whole pass is recorded.
+    With `grad`, the whole pass is recorded. Where `visit` returns :data:`STOP`, the pass ends
+    there, and None is returned.
     """
     named = {name: module for name, module in model.named_modules() if name}
-    return borrowed(model, lambda: _run(model, inputs), grad=grad, named=named, visit=visit)
 
+    def visited(name: str, module: nn.Module, output: Any) -> None:
+        if visit(name, module, output) is STOP:
+            raise _Stopped
 
-def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:
-    """Return (name, module) of a layer of `model`; ``:key`` and its like stay in the name.
-
-    Raises:
-        LayerError: no such name (the closest ones are given), the module is not the model's, or
-            it has no such part.
-    """
-    if isinstance(layer, nn.Module):
-        for name, module in model.named_modules():
-            if module is layer:
-                return name, module
-        raise LayerError(
-            f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
-        )
-    named = dict(model.named_modules())
-    name, part = split_part(layer)
-    if part is not None and name in named and part not in fused_parts(name, named[name]):
-        raise LayerError(
-            f"layer {name!r} ({_outline(named[name])}) has no part {part!r}: expected a layer "
-            f"named qkv that gives {', '.join(PARTS)} side by side, 3 times its input's channels"
-            + _instead(named, name, part)
-        )
-    if name in named and name:
-        return layer, named[name]
-    raise LayerError(
-        f"{type(model).__name__} has no layer {layer!r}"
-        + (closest(layer, named) or "; `dff layers` lists them")
-    )
-
-
-def split_part(layer: str) -> tuple[str, str | None]:
-    """Return the module's name and the part of ``NAME:key`` (or query, value); else no part."""
-    name, _, part = layer.rpartition(":")
-    return (name, part) if part in PARTS else (layer, None)
-
-
-def fused_parts(name: str, module: nn.Module) -> tuple[str, ...]:
-    """Return :data:`~dff.activations.layouts.PARTS` if a layer's output is these; else nothing.
-
-    It is for a linear layer, or a convolution of single cells, whose name holds "qkv" and which
-    triples the channels: timm's and most others' transformers split its output so, in this order.
-    What the block does to them later (normalisation, rotary positions) comes after.
-    """
-    if isinstance(module, nn.Linear):
-        triples = module.out_features == 3 * module.in_features
-    elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-        triples = module.out_channels == 3 * module.in_channels
-    else:
-        triples = False
-    return PARTS if triples and "qkv" in name.rpartition(".")[2].lower() else ()
-
-
-def _instead(named: Mapping[str, nn.Module], name: str, part: str) -> str:
-    """Say what else has the part: a layer of its own in there, or fused ones of like names."""
-    alone = (part, part[0], f"{part}_proj", f"{part[0]}_proj", f"to_{part[0]}")
-    inside = [one for one in named if one.startswith(name) and one.rpartition(".")[2] in alone]
-    if inside:
-        return f"; here it is a layer of its own, {inside[0]!r}"
-    fused = [f"{one}:{part}" for one in named if fused_parts(one, named[one])]
-    return closest(f"{name}:{part}", fused) or "; the model has no such layer"
-
-
-def _outline(module: nn.Module) -> str:
-    sizes = [getattr(module, one, None) for one in ("in_features", "out_features")]
-    kind = type(module).__name__
-    return kind if None in sizes else f"{kind}, {sizes[0]} to {sizes[1]} channels"
+    try:
+        return borrowed(model, lambda: _run(model, inputs), grad=grad, named=named, visit=visited)
+    except _Stopped:
+        return None
 
 
 def _run(model: nn.Module, inputs: Inputs) -> Any:

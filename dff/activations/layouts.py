@@ -1,9 +1,10 @@
 """How a layer's output reads as maps (batch, channels, rows, cols), and how it is written back.
 
 Three layouts cover vision models: *maps* (B, C, h, w) of convolutional networks, *channels-last*
-maps (B, h, w, C) of Swin-like models, and *tokens* (B, prefix + h·w, C) of transformers, where
-the prefix holds class and register tokens. Outputs wrapped in tuples, dicts or dataclasses are
-unwrapped to their first suitable tensor and wrapped again.
+maps (B, h, w, C) of Swin-like models, and *tokens* (B, prefix + h·w + suffix, C) of transformers,
+where the prefix holds class and register tokens, and the suffix a detector's queries. Outputs
+wrapped in tuples, dicts or dataclasses are unwrapped to their first suitable tensor and wrapped
+again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ __all__ = [
     "Layout",
     "Rearrangement",
     "Score",
-    "detect_layout",
     "is_backbone_output",
     "main_tensor",
     "over_grid",
@@ -35,10 +35,6 @@ __all__ = [
 
 Score = Callable[[Any], Tensor]
 """From a model's output for n images to scores (n, classes), for models that are no classifiers."""
-
-MAX_PREFIX = 16
-"""The most class and register tokens that may precede the grid."""
-
 
 PARTS = ("query", "key", "value")
 """What a fused layer of an attention block puts side by side, in this order."""
@@ -53,6 +49,7 @@ class Layout:
         rows: of the grid.
         cols: of the grid.
         prefix: class and register tokens before the grid.
+        suffix: tokens after the grid.
         part: one of :data:`PARTS` to read that third of the channels alone; None reads all.
     """
 
@@ -60,7 +57,18 @@ class Layout:
     rows: int
     cols: int
     prefix: int = 0
+    suffix: int = 0
     part: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The number of all tokens, those of the grid and others."""
+        return self.prefix + self.rows * self.cols + self.suffix
+
+    def __str__(self) -> str:
+        before = f", {self.prefix} before" if self.prefix else ""
+        after = f", {self.suffix} after" if self.suffix else ""
+        return f"{self.kind.replace('_', ' ')}{before}{after}, {self.rows} x {self.cols}"
 
     def to_maps(self, output: Tensor) -> Tensor:
         """View an output as maps (batch, channels, rows, cols), without a copy."""
@@ -70,12 +78,13 @@ class Layout:
             return output
         if self.kind == "channels_last":
             return output.permute(0, 3, 1, 2)
-        return output[:, self.prefix :].transpose(1, 2).unflatten(2, (self.rows, self.cols))
+        tokens = output.narrow(1, self.prefix, self.rows * self.cols)
+        return tokens.transpose(1, 2).unflatten(2, (self.rows, self.cols))
 
     def from_maps(self, maps: Tensor, output: Tensor, source: Tensor | None = None) -> Tensor:
         """Write maps (m, channels, rows, cols) back as an output of m items.
 
-        `source` (m,) names the item of `output` whose prefix tokens each one carries; None
+        `source` (m,) names the item of `output` whose other tokens each one carries; None
         means that the items are the output's own. So it does whose other parts, if the maps are
         but a part of the channels.
         """
@@ -89,10 +98,11 @@ class Layout:
         if self.kind == "channels_last":
             return maps.permute(0, 2, 3, 1)
         tokens = maps.flatten(2).transpose(1, 2)
-        if not self.prefix:
+        if not self.prefix and not self.suffix:
             return tokens
-        prefix = output[:, : self.prefix]
-        return torch.cat([prefix if source is None else prefix[source], tokens], 1)
+        ends = (output[:, : self.prefix], output[:, self.prefix + self.rows * self.cols :])
+        before, after = ends if source is None else (ends[0][source], ends[1][source])
+        return torch.cat([before, tokens, after], 1)
 
     def _third(self, output: Tensor) -> Tensor:
         """View the channels of the part."""
@@ -154,51 +164,6 @@ class Rearrangement:
         flat = items.flatten(1).clone()
         flat[:, self.index.flatten()] = maps.flatten(1)
         return flat.reshape(items.shape)
-
-
-def detect_layout(shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
-    """Recognise the layout of an output from its shape and the input's (height, width).
-
-    Returns None where there is no grid: one that has the input's aspect ratio, at least two rows
-    and columns, and no more cells than pixels.
-    """
-    if len(shape) == 4:
-        for kind, (rows, cols) in (("maps", shape[2:]), ("channels_last", shape[1:3])):
-            if _is_grid(rows, cols, input_size):
-                return Layout(kind, rows, cols)
-    if len(shape) == 3:
-        return _token_layout(shape[1], input_size)
-    return None
-
-
-def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
-    """Whether rows x cols can be a strided view of the input, rounding and padding aside."""
-    height, width = input_size
-    if min(rows, cols) < 2 or rows > height + 2 or cols > width + 2:
-        return False
-    strides = (height / (rows + 1), height / max(rows - 1, 0.5))
-    return strides[0] <= width / max(cols - 1, 0.5) and width / (cols + 1) <= strides[1]
-
-
-def _token_layout(count: int, input_size: tuple[int, int]) -> Layout | None:
-    """Find the grid with the fewest prefix tokens that a square patch could have made.
-
-    Square inputs have square grids: both sides are rounded alike.
-    """
-    height, width = input_size
-    best: tuple[int, float, Layout] | None = None
-    for stride in range(1, max(height, width) + 1):
-        for rows in {height // stride, -(-height // stride)}:
-            for cols in {width // stride, -(-width // stride)}:
-                prefix = count - rows * cols
-                if min(rows, cols) < 2 or (height == width and rows != cols):
-                    continue
-                if not 0 <= prefix <= MAX_PREFIX:
-                    continue
-                skew = abs(rows * width - cols * height) / (rows * width)
-                if best is None or (prefix, skew) < best[:2]:
-                    best = (prefix, skew, Layout("tokens", rows, cols, prefix))
-    return best[2] if best else None
 
 
 def main_tensor(output: Any) -> Tensor:

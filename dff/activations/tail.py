@@ -13,10 +13,9 @@ from dff.activations.hooks import (
     Replaced,
     intercept,
     observe,
-    resolve_layer,
-    split_part,
 )
 from dff.activations.layouts import Score, read_scores
+from dff.activations.naming import resolve_layer, split_part
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]

@@ -2,71 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, say, settings, working
 
+if TYPE_CHECKING:
+    from dff.activations.layers import LayerInfo
+
 __all__ = ["layers", "models"]
 
 
-@opt.with_model(
-    "model",
-    "weights",
-    "num_classes",
-    "size",
-    model=Annotated[str, typer.Argument(help="As --model of `dff analyze`.", show_default=False)],
-)
+@opt.with_model("model", "weights", "num_classes", "size")
 def layers(
     chosen: opt.ModelOptions,
     every: Annotated[
-        bool, typer.Option("--all", help="List layers without a usable grid, too.")
+        bool, typer.Option("--all", help="List layers without the shape of a grid, too.")
     ] = False,
     json: opt.Json = False,
 ) -> None:
-    """List the layers of a model that can be factorized; the default is marked."""
-    settings.quiet = json
-    from dff.activations.layers import probe_input, survey
+    """List the layers of a model that have a grid, and how far a patch moves each.
 
-    with working(f"loading {chosen.model}"):
+    A patch that is moved over the input must take a layer's response along: 100% / 100% is all of
+    its way down and to the right. What does so is a grid of the image. The last column says whether
+    the scores depend on the grid. The default layer is marked.
+    """
+    settings.quiet = json
+    from dff.activations.borrowing import plainly
+    from dff.activations.layers import grid_layer, measured, probe_input, survey
+
+    with working(f"trying the layers of {chosen.model}"):
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
         probe = probe_input((side, side), loaded.module)
         surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
-    default = surveyed.default().name
+        default = plainly(lambda: grid_layer(loaded.module, surveyed), grad=False).name
+        shaped = [layer.name for layer in surveyed.layers if layer.layout is not None]
+        surveyed = plainly(lambda: measured(loaded.module, surveyed, shaped), grad=False)
     rows = [
-        {
-            "layer": layer.name,
-            "type": layer.kind,
-            "channels": layer.channels,
-            "rows": layer.layout.rows if layer.layout else None,
-            "cols": layer.layout.cols if layer.layout else None,
-            "layout": layer.layout.kind if layer.layout else None,
-            "default": layer.name == default,
-            "reaches_output": layer.reaches,
-        }
+        {**_described(layer, side), "default": layer.name == default}
         for layer in surveyed.layers
-        if every or (layer.layout is not None and layer.runs == 1 and layer.reaches)
+        if every or (layer.layout is not None and layer.runs == 1)
     ]
     if json:
         print_json(rows)
         return
     say(f"{chosen.model} at {side} x {side} px; default layer: {default}")
     print_table(
-        ["", "layer", "type", ">channels", ">grid"],
-        [
-            (
-                "*" if row["default"] else "",
-                row["layer"],
-                row["type"],
-                row["channels"] or "",
-                f"{row['rows']} x {row['cols']}" if row["rows"] else "-",
-            )
-            for row in rows
-        ],
+        ["", "layer", "type", ">channels", ">cells", ">stride", ">moves", "grid", "scores"],
+        [_row(row) for row in rows],
+    )
+
+
+def _described(layer: LayerInfo, side: int) -> dict[str, Any]:
+    """Return what there is to say of a layer; strides in pixels, ways in shares of the patch's."""
+    layout, moved = layer.layout, layer.movement
+    return {
+        "layer": layer.name,
+        "type": layer.kind,
+        "channels": layer.channels,
+        "rows": layout.rows if layout else None,
+        "cols": layout.cols if layout else None,
+        "stride": side / layout.rows if layout else None,
+        "layout": layout.kind if layout else None,
+        "tokens_before": layout.prefix if layout else None,
+        "tokens_after": layout.suffix if layout else None,
+        "moves_down": moved.down if moved else None,
+        "moves_right": moved.right if moved else None,
+        "moves_aside": moved.aside if moved else None,
+        "is_grid": moved.is_grid if moved else False,
+        "problem": moved.problem if moved else None,
+        "runs": layer.runs,
+        "reaches_output": layer.reaches,
+    }
+
+
+def _row(row: dict[str, Any]) -> tuple[Any, ...]:
+    moved = row["moves_down"] is not None
+    return (
+        "*" if row["default"] else "",
+        row["layer"],
+        row["type"],
+        row["channels"] or "",
+        f"{row['rows']} x {row['cols']}" if row["rows"] else "-",
+        f"{row['stride']:.3g}" if row["stride"] else "",
+        f"{row['moves_down']:.0%} / {row['moves_right']:.0%}" if moved else "",
+        "yes" if row["is_grid"] else "no",
+        "yes" if row["reaches_output"] else "no",
     )
 
 

@@ -146,12 +146,11 @@ class ModelOptions:
         return explainer.finer(self.fine)
 
 
-def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of :class:`ModelOptions` in place of its parameter ``chosen``.
 
     Args:
         names: the fields that it takes; none are all of them.
-        others: for a field the annotation of a required parameter instead of its option.
     """
     types = get_type_hints(ModelOptions, include_extras=True)
     taken = [field for field in fields(ModelOptions) if not names or field.name in names]
@@ -159,8 +158,8 @@ def with_model(*names: str, **others: Any) -> Callable[[Callable[..., None]], Ca
         inspect.Parameter(
             field.name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=inspect.Parameter.empty if field.name in others else field.default,
-            annotation=others.get(field.name, types[field.name]),
+            default=field.default,
+            annotation=types[field.name],
         )
         for field in taken
     ]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, Tail, resolve_layer, stitched
-from dff.activations.borrowing import model_errors, plainly
-from dff.activations.layers import LayerInfo, Survey, probe_input, survey
+from dff.activations.borrowing import plainly
+from dff.activations.layers import probe_input
 from dff.activations.layouts import Score
 from dff.concepts import (
     ConceptBank,
@@ -34,6 +34,7 @@ from dff.explain.inputs import Images, as_list, from_tensor
 from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
+from dff.explain.target_layer import ends_of, target_layer, why_unscored
 from dff.images import Picture, Preprocessing, read_image
 from dff.maps import Grid
 from dff.models import LoadedModel, describe, load_model, without_head
@@ -67,6 +68,8 @@ class Explainer:
 
     Attributes:
         fine: how many times as fine as the layer's the maps' grid is (:meth:`finer`).
+        layer_info: what is known of the target layer, and how far a patch that moves takes its
+            response along (not tried where a layout was given).
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
 
@@ -95,17 +98,18 @@ class Explainer:
         self.preprocessing = preprocessing or loaded.preprocessing
         names = class_names if class_names is not None else loaded.class_names
         self.class_names = tuple(names) if names is not None else None
-        self.layout = layout
         self.score = score
         probe = probe_input((self.preprocessing.size,) * 2, self.model)
         self.device, self.dtype = probe.device, probe.dtype
         name = None if layer is None else resolve_layer(self.model, layer)[0]
-        surveyed = _survey(self.model, probe, score, loaded.unscored is None)
-        info = surveyed.default() if name is None else surveyed[name]
-        self.layer = info.name
+        surveyed, info = target_layer(
+            self.model, probe, name, layout, score=score, head=loaded.unscored is None
+        )
+        self.layer, self.layer_info = info.name, info
+        self.layout = layout or ends_of(info)
         self.headless = not surveyed.outputs
         own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
-        self.unscored = own if self.headless else _why_unscored(info)
+        self.unscored = own if self.headless else why_unscored(info)
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
         maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
         self._probe_grid = self.grid(maps, probe)
@@ -299,22 +303,6 @@ def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
             reason = str(error).splitlines()[0]
             raise UsageError(f"the device {str(device)!r} cannot be used: {reason}") from error
     return loaded
-
-
-def _why_unscored(info: LayerInfo) -> str | None:
-    """Return why a layer's concepts cannot be scored; None if they can."""
-    if info.layout is None or info.reaches:  # what is read by a layout of the user's reaches
-        return None
-    return (
-        f"the grid of layer {info.name!r} has no say in the model's scores (these read nothing of "
-        "it, as where only a class token is read): its concepts have maps, but no scores; choose "
-        "an earlier layer"
-    )
-
-
-def _survey(model: nn.Module, probe: Tensor, score: Score | None, head: bool) -> Survey:
-    with model_errors(probe, advice="; give its preprocessing (size) with preprocessing="):
-        return plainly(lambda: survey(model, probe, score=score, head=head))
 
 
 def _tensors(pictures: Sequence[Picture], preprocessing: Preprocessing) -> list[Tensor]:

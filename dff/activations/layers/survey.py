@@ -14,18 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dff.activations.geometry import Geometry, geometry
-from dff.activations.graph import children, cuts
-from dff.activations.hooks import fused_parts, observe
+from dff.activations.hooks import observe
+from dff.activations.layers.geometry import Geometry, geometry
+from dff.activations.layers.graph import children, cuts
+from dff.activations.layers.movement import Movement
 from dff.activations.layouts import (
     PARTS,
     Layout,
     Score,
-    detect_layout,
     is_backbone_output,
     read_scores,
     tensors_of,
 )
+from dff.activations.naming import fused_parts
+from dff.activations.recognition import possible_layouts
 from dff.errors import LayerError
 
 __all__ = ["LayerInfo", "Survey", "probe_input", "survey"]
@@ -43,6 +45,9 @@ class LayerInfo:
         kind: class name of the module.
         shape: shape of its (main) output for one image.
         layout: how the output reads as maps; None where there is no grid.
+        others: further layouts that its shape allows, the likelier first.
+        movement: whether a patch moves in the grid; None where that was not tried
+            (:func:`dff.activations.layers.grids.measured`).
         runs: how often it ran in one forward pass.
         passes_all: everything that reaches the output passes through it (no skip goes around).
         reaches: the grid has a gradient from the scores. False for the last block of a
@@ -57,6 +62,8 @@ class LayerInfo:
     kind: str
     shape: tuple[int, ...]
     layout: Layout | None
+    others: tuple[Layout, ...] = ()
+    movement: Movement | None = None
     runs: int = 1
     passes_all: bool = False
     reaches: bool = False
@@ -89,8 +96,13 @@ class Survey:
     _input: Tensor
     _tensors: dict[str, Tensor]
 
+    @property
+    def inputs(self) -> Tensor:
+        """The input (1, channels, height, width) of the recorded pass, without its graph."""
+        return self._input.detach()
+
     def default(self) -> LayerInfo:
-        """Return the last layer that still has a grid.
+        """Return the last layer that still has a grid, of those known to move or not tried.
 
         Of the layers with a grid that has a say in the output: the last one that everything
         passes through; if possible not one of class maps, nor without weights of its own
@@ -105,7 +117,13 @@ class Survey:
         Raises:
             LayerError: no layer has a grid.
         """
-        able = [layer for layer in self.layers if layer.layout is not None and layer.runs == 1]
+        able = [
+            layer
+            for layer in self.layers
+            if layer.layout is not None
+            and layer.runs == 1
+            and (layer.movement is None or layer.movement.is_grid)
+        ]
         fit = [
             layer
             for layer in able
@@ -155,6 +173,7 @@ def survey(
     layers: dict[str, LayerInfo] = {}
     tensors: dict[str, Tensor] = {}
     nodes: dict[str, tuple[Any, int]] = {}
+    grids: dict[tuple[int, int], None] = {}
 
     def visit(name: str, module: nn.Module, output: Any) -> None:
         names = (name, *(f"{name}:{part}" for part in fused_parts(name, module)))
@@ -169,16 +188,26 @@ def survey(
         tensor, shape = held[0], tuple(held[0].shape)
         alone = not any(other.requires_grad for other in held if other is not tensor)
         # Windows or pixels of patches, laid out as items of the batch, are no grid of the image.
-        layout = detect_layout(shape, size) if shape[0] == len(inputs) else None
+        possible = possible_layouts(shape, size, grids) if shape[0] == len(inputs) else []
+        layout = possible[0] if possible else None
         class_name, weight = type(module).__name__, next(module.parameters(), None)
         passive = weight is None and any(part in class_name for part in SKIPPED)
-        layers[name] = LayerInfo(name, class_name, shape, layout, alone=alone, passive=passive)
+        others = tuple(possible[1:])
+        layers[name] = LayerInfo(
+            name, class_name, shape, layout, others, alone=alone, passive=passive
+        )
         if layout is None:
             return
+        if layout.kind != "tokens" or layout == Layout("tokens", layout.rows, layout.cols):
+            grids[layout.rows, layout.cols] = None
         for third, part in zip(names[1:], PARTS, strict=False):
             # The other two are what the model could go on with.
             layers[third] = replace(
-                layers[name], name=third, layout=replace(layout, part=part), alone=False
+                layers[name],
+                name=third,
+                layout=replace(layout, part=part),
+                others=tuple(replace(other, part=part) for other in others),
+                alone=False,
             )
         if tensor.grad_fn is not None:
             for known in names:

@@ -1,0 +1,148 @@
+"""A grid is what moves: how far a patch that moves over the input takes a layer's response along.
+
+A layer may have the shape of a grid and be none: queries of a detector, tokens in another order,
+cells that have all seen everything alike. So four inputs with a bright patch in one of four places
+are run. Where a place is seen is where the activations stand out most for it: by their difference
+from the mean over all places, which takes away what a patch changes wherever it lies, and compared
+with the other places' differences, each as a share of its sum. The middle of what stands out must
+follow the patch along both axes, and must not go aside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Movement", "movement", "patched"]
+
+BRIGHT = 2.0
+"""What a patch adds to noise of unit variance."""
+
+PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""The quarters (down, right) of the input in whose middle a patch of half their size lies."""
+
+RATES = (0.7, 1.3)
+MOST_ASIDE = 0.25
+"""What is seen of a trained network of 12 blocks at its end is 0.8 and 0.17, with 37 x 37 tokens;
+of tokens in another order 0.1 and more aside than along."""
+
+MOST_NOISE = 0.05
+LEAST_RESPONSE = 1e-9
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the centre of a layer's response follows a patch: ways as shares of the patch's own.
+
+    Attributes:
+        down: how far the response goes down with a patch that goes down; 1 is as far.
+        right: likewise to the right.
+        aside: the most that it goes along the other axis meanwhile.
+        shift: how far the middle of the responses lies from that of the patches, in sides.
+        response: squared difference between places, as a share of the squared activations.
+        noise: squared difference of two runs on one input, as a share of that between places.
+    """
+
+    down: float
+    right: float
+    aside: float
+    shift: float
+    response: float
+    noise: float
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the patch moves in the layer: along both axes at its rate, and not aside."""
+        return self.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """What speaks against a grid; None where nothing does."""
+        if not self.response > LEAST_RESPONSE:
+            return "it is the same wherever a bright patch lies"
+        if not self.noise <= MOST_NOISE:
+            return (
+                "two runs on the same input differ there by "
+                f"{min(self.noise, 9.99):.0%} of what moving a bright patch changes (something is "
+                "drawn at random, such as a mask)"
+            )
+        slow, fast = RATES
+        follows = slow <= min(self.down, self.right) and max(self.down, self.right) <= fast
+        return None if follows and self.aside <= MOST_ASIDE else str(self)
+
+    @property
+    def error(self) -> float:
+        """How far from that of a grid the movement is; 0 is none."""
+        return abs(self.down - 1) + abs(self.right - 1) + self.aside + self.shift
+
+    def __str__(self) -> str:
+        return (
+            f"a patch that moves takes its response along {self.down:.0%} of its way down and "
+            f"{self.right:.0%} to the right, and {self.aside:.0%} aside"
+        )
+
+
+def patched(noise: Tensor) -> Tensor:
+    """Return an input (1, channels, height, width) four times, with a bright patch at each place.
+
+    Sides of less than four pixels have patches of one pixel.
+    """
+    inputs = noise.repeat(len(PLACES), *[1] * (noise.dim() - 1))
+    size = noise.shape[2:]
+    for item, place in zip(inputs, PLACES, strict=True):
+        view = item
+        for axis, (far, length) in enumerate(zip(place, size, strict=True), 1):
+            first = int(length * (1 + 4 * far) / 8)
+            view = view.narrow(axis, first, max(length // 4, 1))
+        view += BRIGHT
+    return inputs
+
+
+def movement(maps: Tensor, again: Tensor) -> Movement:
+    """Judge a layer by what it makes of the inputs of :func:`patched`.
+
+    Args:
+        maps: (4, channels, rows, cols), the patch at each of its places.
+        again: (1, channels, rows, cols) of another run on the first of the inputs.
+    """
+    maps, again = maps.detach().double(), again.detach().double()
+    power = (maps - maps.mean(0)).square().sum(1)
+    noise = float((again - maps[:1]).square().sum())
+    down, right = _centres(power)
+    (upper, lower), (left, far) = _halves(0), _halves(1)
+
+    def way(centre: Tensor, start: list[int], end: list[int]) -> float:
+        # Between the middles of two quarters lies half of the side.
+        return float(centre[end].mean() - centre[start].mean()) / 0.5
+
+    mean_power = float(power.sum()) / len(power)
+    return Movement(
+        down=way(down, upper, lower),
+        right=way(right, left, far),
+        aside=max(abs(way(right, upper, lower)), abs(way(down, left, far))),
+        shift=max(abs(float(centre.mean()) - 0.5) for centre in (down, right)),
+        response=mean_power / max(float(maps.square().sum()) / len(maps), 1e-300),
+        noise=noise / max(mean_power, 1e-300),
+    )
+
+
+def _halves(axis: int) -> tuple[list[int], list[int]]:
+    """Return the places in the first and in the second half along an axis."""
+    return (
+        [i for i, place in enumerate(PLACES) if not place[axis]],
+        [i for i, place in enumerate(PLACES) if place[axis]],
+    )
+
+
+def _centres(power: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (down, right) of the middle of where each place stands out, in shares of the side."""
+    shares = power / power.sum((1, 2), keepdim=True).clamp_min(1e-300)
+    own = (shares - shares.topk(2, 0).values[1]).clamp_min(0)  # what no other place reaches
+    own = own / own.sum((1, 2), keepdim=True).clamp_min(1e-300)
+    centres = []
+    for axis in (1, 2):
+        at = torch.arange(own.shape[axis], dtype=own.dtype, device=own.device) + 0.5
+        centres.append((own.sum(3 - axis) * at).sum(1) / own.shape[axis])
+    return centres[0], centres[1]

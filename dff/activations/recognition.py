@@ -1,0 +1,106 @@
+"""Recognise the layout of a layer's output from its shape: what may be a grid of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dff.activations.layouts import Layout
+
+__all__ = ["MAX_PREFIX", "Ends", "detect_layout", "possible_layouts"]
+
+MAX_PREFIX = 16
+"""The most class and register tokens that may precede a grid of which only the shape is known."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How many tokens stand before and after the grid, whatever the size of the input.
+
+    Attributes:
+        prefix: class and register tokens before the grid.
+        suffix: tokens after it, such as the queries of a detector.
+    """
+
+    prefix: int = 0
+    suffix: int = 0
+
+
+def detect_layout(
+    shape: tuple[int, ...], input_size: tuple[int, int], ends: Ends | None = None
+) -> Layout | None:
+    """Recognise the layout of an output from its shape and the input's (height, width).
+
+    Returns None where there is no grid: one that has the input's aspect ratio, at least two rows
+    and columns, and no more cells than pixels. Of tokens, `ends` says which are the grid's; without
+    it, as few as possible precede the grid, and none follow.
+    """
+    if len(shape) == 4:
+        for kind, (rows, cols) in (("maps", shape[2:]), ("channels_last", shape[1:3])):
+            if _is_grid(rows, cols, input_size):
+                return Layout(kind, rows, cols)
+    if len(shape) == 3:
+        return _token_layout(shape[1], input_size, ends)
+    return None
+
+
+def possible_layouts(
+    shape: tuple[int, ...], input_size: tuple[int, int], grids: Iterable[tuple[int, int]]
+) -> list[Layout]:
+    """Return all layouts that an output may have, the likeliest first.
+
+    A number of tokens can be read in several ways. `grids` (rows, cols) that were seen before in
+    the same pass, such as that of the patches, are likelier than what fits the number alone.
+    """
+    recognised = detect_layout(shape, input_size)
+    found = [] if recognised is None else [recognised]
+    if len(shape) == 3:
+        found = [*_seen_before(shape[1], grids, MAX_PREFIX), *found]
+        found += _seen_before(shape[1], grids)
+    return list(dict.fromkeys(found))
+
+
+def _seen_before(
+    count: int, grids: Iterable[tuple[int, int]], most: int | None = None
+) -> Iterator[Layout]:
+    """Yield the readings of `count` tokens as one of the grids and others before and after it."""
+    for rows, cols in grids:
+        others = count - rows * cols
+        if others < 0 or min(rows, cols) < 2:
+            continue
+        if most is None:  # a class token before it and queries after it, or queries alone
+            yield from (Layout("tokens", rows, cols, n, others - n) for n in (1, 0) if others > n)
+        elif others <= most:
+            yield Layout("tokens", rows, cols, others)
+
+
+def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
+    """Whether rows x cols can be a strided view of the input, rounding and padding aside."""
+    height, width = input_size
+    if min(rows, cols) < 2 or rows > height + 2 or cols > width + 2:
+        return False
+    strides = (height / (rows + 1), height / max(rows - 1, 0.5))
+    return strides[0] <= width / max(cols - 1, 0.5) and width / (cols + 1) <= strides[1]
+
+
+def _token_layout(count: int, input_size: tuple[int, int], ends: Ends | None) -> Layout | None:
+    """Find the grid with the fewest prefix tokens that a square patch could have made.
+
+    Square inputs have square grids: both sides are rounded alike.
+    """
+    height, width = input_size
+    suffix = ends.suffix if ends else 0
+    fewest, most = (ends.prefix, ends.prefix) if ends else (0, MAX_PREFIX)
+    best: tuple[int, float, Layout] | None = None
+    for stride in range(1, max(height, width) + 1):
+        for rows in {height // stride, -(-height // stride)}:
+            for cols in {width // stride, -(-width // stride)}:
+                prefix = count - suffix - rows * cols
+                if min(rows, cols) < 2 or (height == width and rows != cols):
+                    continue
+                if not fewest <= prefix <= most:
+                    continue
+                skew = abs(rows * width - cols * height) / (rows * width)
+                if best is None or (prefix, skew) < best[:2]:
+                    best = (prefix, skew, Layout("tokens", rows, cols, prefix, suffix))
+    return best[2] if best else None
