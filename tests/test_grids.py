@@ -19,7 +19,7 @@ TINY = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
 def squares(rows, cols, side=8):
     """Maps of one channel with a bright cell under each of the patches."""
     maps = torch.zeros(len(PLACES), 1, side, side)
-    for one, (down, right) in zip(maps, PLACES, strict=True):
+    for one, (_, down, right) in zip(maps, PLACES, strict=True):
         one[0, rows(down), cols(right)] = 1
     return maps
 
@@ -27,7 +27,7 @@ def squares(rows, cols, side=8):
 def test_a_patch_lies_in_the_middle_of_each_quarter():
     inputs = patched(torch.zeros(1, 3, 16, 32))
     assert inputs.shape == (4, 3, 16, 32)
-    for one, (down, right) in zip(inputs, PLACES, strict=True):
+    for one, (_, down, right) in zip(inputs, PLACES, strict=True):
         rows, cols = torch.nonzero(one[0], as_tuple=True)
         assert (rows.min(), rows.max()) == (2 + 8 * down, 5 + 8 * down)
         assert (cols.min(), cols.max()) == (4 + 16 * right, 11 + 16 * right)
@@ -192,3 +192,76 @@ def test_a_masked_autoencoder_that_shuffles_is_refused_with_the_reason():
     surveyed = survey(model, probe_input((64, 64), model), head=False)
     with pytest.raises(LayerError, match="two runs on the same input differ"):
         grid_layer(model, surveyed, "layernorm")
+
+
+# clips -------------------------------------------------------------------------------------------
+
+
+class ClipNet(nn.Module):
+    """Two strided 3-D convolutions; strides of 2 in time and of 4 in space; tokens if asked."""
+
+    def __init__(self, tokens=False):
+        super().__init__()
+        self.stem = nn.Conv3d(3, 8, 3, stride=(1, 2, 2), padding=1)
+        self.body = nn.Conv3d(8, 12, 3, stride=2, padding=1)
+        self.tokens = nn.Identity() if tokens else None
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.body(self.stem(x).relu()).relu()
+        if self.tokens is None:
+            return self.fc(x.mean((2, 3, 4)))
+        x = x.flatten(2).transpose(1, 2)
+        x = self.tokens(torch.cat([x.mean(1, keepdim=True), x], 1))
+        return self.fc(x.mean(1))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "layer", "layout"),
+    [
+        (False, "body", Layout("maps", 4 * 8, 8, frames=4)),
+        (True, "tokens", Layout("tokens", 4 * 8, 8, prefix=1, frames=4)),
+    ],
+)
+def test_time_is_an_axis_of_a_clips_grid(tokens, layer, layout):
+    model = seeded(ClipNet, tokens)
+    with untouched(model):
+        surveyed = survey(model, images(1, 3, 8, 32, 32) * 4 - 2)
+        found = grid_layer(model, surveyed, layer)
+    assert found.layout == layout
+    assert found.channels == 12
+    assert 0.7 < found.movement.later < 1.3
+    assert found.movement.is_grid
+
+
+def test_grids_of_a_clip_lie_one_below_the_other():
+    output = images(2, 12, 4, 3, 5)
+    for layout, own in (
+        (Layout("maps", 12, 5, frames=4), output),
+        (Layout("channels_last", 12, 5, frames=4), output.movedim(1, -1)),
+        (Layout("tokens", 12, 5, frames=4), output.flatten(2).transpose(1, 2)),
+    ):
+        maps = layout.to_maps(own)
+        assert torch.equal(maps, output.flatten(2, 3))
+        assert torch.equal(layout.from_maps(maps, own), own)
+    assert str(Layout("maps", 12, 5, frames=4)) == "maps, 4 x 3 x 5"
+
+
+def test_frames_in_another_order_are_no_grid():
+    class Reversed(ClipNet):
+        def forward(self, x):
+            return super().forward(x.flip(2))
+
+    model = seeded(Reversed)
+    with pytest.raises(LayerError, match=r"'body' is no grid .*-\d+% to later frames"):
+        grid_layer(model, survey(model, images(1, 3, 8, 32, 32) * 4 - 2), "body")
+
+
+@pytest.mark.parametrize(("name", "layer"), [("r3d_18", "layer4"), ("swin3d_t", "norm")])
+def test_video_networks_of_torchvision(name, layer):
+    from torchvision.models import video
+
+    model = seeded(getattr(video, name))
+    found = grid_layer(model, survey(model, probe_input((64, 64), model, frames=8)))
+    assert found.name == layer
+    assert found.movement.is_grid

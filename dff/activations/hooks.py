@@ -27,7 +27,7 @@ from dff.activations.layouts import (
     replace_main_tensor,
 )
 from dff.activations.naming import resolve_layer, split_part
-from dff.activations.recognition import MAX_PREFIX, Ends, detect_layout
+from dff.activations.recognition import MAX_PREFIX, Ends, Size, detect_layout
 from dff.errors import LayerError
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
-_InputSize = tuple[tuple[int, int], int]
+_InputSize = tuple[Size, int]
 LayoutLike = Layout | Ends | Rearrangement | Callable[[Any], Tensor] | None
 
 
@@ -212,9 +212,9 @@ def _reading(
         )
         tried = f" (as tokens, with {others} a grid of the input's proportions)"
         raise LayerError(
-            f"layer {name!r} has no grid: its output is {shape} for {batch} input(s) "
-            f"of {size[0]} x {size[1]}{tried if tensor.dim() == 3 else ''}; choose an earlier one "
-            "(`dff layers` lists them), or say how it reads with layout="
+            f"layer {name!r} has no grid: its output is {shape} for {batch} input(s) of "
+            f"{' x '.join(map(str, size))}{tried if len(shape) == 3 else ''}; choose an earlier "
+            "one (`dff layers` lists them), or say how it reads with layout="
         )
     return replace(reading, part=part)
 
@@ -250,7 +250,7 @@ def _run(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _input_size(inputs: Inputs) -> _InputSize:
-    """Return (height, width) of the first tensor of the inputs, and how many images it holds."""
+    """Return the size of the first tensor of the inputs, and how many images or clips it holds."""
     if isinstance(inputs, Tensor):
         first: Tensor | None = inputs
     else:
@@ -260,4 +260,4 @@ def _input_size(inputs: Inputs) -> _InputSize:
         shape = None if first is None else tuple(first.shape)
         raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
     count = int(first.shape[0]) if first.dim() > 3 else 1
-    return (int(first.shape[-2]), int(first.shape[-1])), count
+    return tuple(first.shape[2:] if first.dim() > 3 else first.shape[1:]), count

@@ -5,6 +5,9 @@ maps (B, h, w, C) of Swin-like models, and *tokens* (B, prefix + h·w + suffix, 
 where the prefix holds class and register tokens, and the suffix a detector's queries. Outputs
 wrapped in tuples, dicts or dataclasses are unwrapped to their first suitable tensor and wrapped
 again.
+
+Of clips (B, C, frames, h, w) the grids of all frames lie one below the other, as on a strip of
+film: rows are the frames' rows, and all that holds for maps holds for them.
 """
 
 from __future__ import annotations
@@ -46,10 +49,11 @@ class Layout:
 
     Attributes:
         kind: "maps", "channels_last" or "tokens".
-        rows: of the grid.
+        rows: of the grid; of a clip's, those of all frames.
         cols: of the grid.
         prefix: class and register tokens before the grid.
         suffix: tokens after the grid.
+        frames: how many grids lie one below the other; None for images, which have no frames.
         part: one of :data:`PARTS` to read that third of the channels alone; None reads all.
     """
 
@@ -58,6 +62,7 @@ class Layout:
     cols: int
     prefix: int = 0
     suffix: int = 0
+    frames: int | None = None
     part: str | None = None
 
     @property
@@ -68,16 +73,18 @@ class Layout:
     def __str__(self) -> str:
         before = f", {self.prefix} before" if self.prefix else ""
         after = f", {self.suffix} after" if self.suffix else ""
-        return f"{self.kind.replace('_', ' ')}{before}{after}, {self.rows} x {self.cols}"
+        frames = f"{self.frames} x " if self.frames else ""
+        rows = self.rows // (self.frames or 1)
+        return f"{self.kind.replace('_', ' ')}{before}{after}, {frames}{rows} x {self.cols}"
 
     def to_maps(self, output: Tensor) -> Tensor:
         """View an output as maps (batch, channels, rows, cols), without a copy."""
         if self.part is not None:
             output = self._third(output)
-        if self.kind == "maps":
-            return output
         if self.kind == "channels_last":
-            return output.permute(0, 3, 1, 2)
+            output = output.movedim(-1, 1)
+        if self.kind != "tokens":
+            return output if self.frames is None else output.flatten(2, 3)
         tokens = output.narrow(1, self.prefix, self.rows * self.cols)
         return tokens.transpose(1, 2).unflatten(2, (self.rows, self.cols))
 
@@ -93,10 +100,9 @@ class Layout:
             own = self._third(items)
             own.copy_(replace(self, part=None).from_maps(maps, own))
             return items
-        if self.kind == "maps":
-            return maps
-        if self.kind == "channels_last":
-            return maps.permute(0, 2, 3, 1)
+        if self.kind != "tokens":
+            own = maps if self.frames is None else maps.unflatten(2, (self.frames, -1))
+            return own if self.kind == "maps" else own.movedim(1, -1)
         tokens = maps.flatten(2).transpose(1, 2)
         if not self.prefix and not self.suffix:
             return tokens

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dff.activations.layouts import Layout
 
-__all__ = ["MAX_PREFIX", "Ends", "detect_layout", "possible_layouts"]
+__all__ = ["MAX_PREFIX", "Ends", "Size", "detect_layout", "possible_layouts"]
+
+Size = tuple[int, ...]
+"""Of an input: (height, width) of images, (frames, height, width) of clips."""
 
 MAX_PREFIX = 16
 """The most class and register tokens that may precede a grid of which only the shape is known."""
@@ -27,30 +30,36 @@ class Ends:
 
 
 def detect_layout(
-    shape: tuple[int, ...], input_size: tuple[int, int], ends: Ends | None = None
+    shape: tuple[int, ...], input_size: Size, ends: Ends | None = None
 ) -> Layout | None:
-    """Recognise the layout of an output from its shape and the input's (height, width).
+    """Recognise the layout of an output from its shape and the input's size.
 
     Returns None where there is no grid: one that has the input's aspect ratio, at least two rows
     and columns, and no more cells than pixels. Of tokens, `ends` says which are the grid's; without
     it, as few as possible precede the grid, and none follow.
     """
-    if len(shape) == 4:
-        for kind, (rows, cols) in (("maps", shape[2:]), ("channels_last", shape[1:3])):
-            if _is_grid(rows, cols, input_size):
+    *clip, height, width = input_size
+    if len(shape) == 2 + len(input_size):
+        for kind, cells in (("maps", shape[2:]), ("channels_last", shape[1:-1])):
+            *frames, rows, cols = cells
+            if not _is_grid(rows, cols, (height, width)):
+                continue
+            if not frames:
                 return Layout(kind, rows, cols)
+            if frames[0] <= clip[0] + 2:
+                return Layout(kind, frames[0] * rows, cols, frames=frames[0])
     if len(shape) == 3:
-        return _token_layout(shape[1], input_size, ends)
+        return _token_layout(shape[1], (height, width), ends, clip[0] if clip else None)
     return None
 
 
 def possible_layouts(
-    shape: tuple[int, ...], input_size: tuple[int, int], grids: Iterable[tuple[int, int]]
+    shape: tuple[int, ...], input_size: Size, grids: Iterable[Layout]
 ) -> list[Layout]:
     """Return all layouts that an output may have, the likeliest first.
 
-    A number of tokens can be read in several ways. `grids` (rows, cols) that were seen before in
-    the same pass, such as that of the patches, are likelier than what fits the number alone.
+    A number of tokens can be read in several ways. The `grids` of outputs before it in the same
+    pass, such as that of the patches, are likelier than what fits the number alone.
     """
     recognised = detect_layout(shape, input_size)
     found = [] if recognised is None else [recognised]
@@ -60,18 +69,16 @@ def possible_layouts(
     return list(dict.fromkeys(found))
 
 
-def _seen_before(
-    count: int, grids: Iterable[tuple[int, int]], most: int | None = None
-) -> Iterator[Layout]:
+def _seen_before(count: int, grids: Iterable[Layout], most: int | None = None) -> Iterator[Layout]:
     """Yield the readings of `count` tokens as one of the grids and others before and after it."""
-    for rows, cols in grids:
-        others = count - rows * cols
-        if others < 0 or min(rows, cols) < 2:
+    for grid in dict.fromkeys(Layout("tokens", g.rows, g.cols, frames=g.frames) for g in grids):
+        others = count - grid.tokens
+        if others < 0:
             continue
         if most is None:  # a class token before it and queries after it, or queries alone
-            yield from (Layout("tokens", rows, cols, n, others - n) for n in (1, 0) if others > n)
+            yield from (replace(grid, prefix=n, suffix=others - n) for n in (1, 0) if others > n)
         elif others <= most:
-            yield Layout("tokens", rows, cols, others)
+            yield replace(grid, prefix=others)
 
 
 def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
@@ -83,11 +90,16 @@ def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:
     return strides[0] <= width / max(cols - 1, 0.5) and width / (cols + 1) <= strides[1]
 
 
-def _token_layout(count: int, input_size: tuple[int, int], ends: Ends | None) -> Layout | None:
+def _token_layout(
+    count: int, input_size: tuple[int, int], ends: Ends | None, clip: int | None
+) -> Layout | None:
     """Find the grid with the fewest prefix tokens that a square patch could have made.
 
-    Square inputs have square grids: both sides are rounded alike.
+    Square inputs have square grids: both sides are rounded alike. Of a clip, some whole number of
+    its frames makes one grid.
     """
+    if clip is not None:
+        return _clip_layout(count, input_size, ends, clip)
     height, width = input_size
     suffix = ends.suffix if ends else 0
     fewest, most = (ends.prefix, ends.prefix) if ends else (0, MAX_PREFIX)
@@ -104,3 +116,19 @@ def _token_layout(count: int, input_size: tuple[int, int], ends: Ends | None) ->
                 if best is None or (prefix, skew) < best[:2]:
                     best = (prefix, skew, Layout("tokens", rows, cols, prefix, suffix))
     return best[2] if best else None
+
+
+def _clip_layout(
+    count: int, input_size: tuple[int, int], ends: Ends | None, clip: int
+) -> Layout | None:
+    """Find the grids of a clip's frames, all alike, that leave the fewest tokens before them."""
+    best: Layout | None = None
+    for frames in sorted({-(-clip // tube) for tube in range(1, clip + 1)}, reverse=True):
+        for prefix in [ends.prefix] if ends else [0, 1]:
+            grids, rest = divmod(count - prefix - (ends.suffix if ends else 0), frames)
+            grid = None if rest else _token_layout(grids, input_size, Ends(), None)
+            if grid is not None and (best is None or prefix < best.prefix):
+                suffix = ends.suffix if ends else 0
+                rows = frames * grid.rows
+                best = replace(grid, rows=rows, frames=frames, prefix=prefix, suffix=suffix)
+    return best

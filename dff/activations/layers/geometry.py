@@ -38,12 +38,14 @@ class Geometry:
 def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
     """Return the geometry of `maps` (1, channels, rows, cols), which have a graph to `inputs`.
 
+    Of a clip, `maps` are those of one of its grids.
+
     Both come from effective receptive fields (Luo et al. 2016, section 2): the squared gradient of
     a random mixture of a cell's channels, for cells near the middle. Odd kernels with symmetric
     padding anchor their grids, patches and even kernels tile the input: the centroid lies nearer
     to the one position or to the other.
     """
-    rows, height = int(maps.shape[2]), int(inputs.shape[2])
+    rows, height = int(maps.shape[2]), int(inputs.shape[-2])
     stride = _possible_stride(height, rows)
     middle = sorted({rows // 2 - 1, rows // 2}) if stride else [rows // 2]
     fields = [_seen(maps, row, inputs) for row in middle]
@@ -64,7 +66,7 @@ def _seen(maps: Tensor, row: int, inputs: Tensor) -> Tensor:
     signs = torch.randn(maps.shape[1], generator=torch.Generator().manual_seed(2)).to(maps)
     cell = (maps[0, :, row, maps.shape[3] // 2] * signs).sum()
     (gradient,) = torch.autograd.grad(cell, inputs, retain_graph=True)
-    return gradient[0].double().square().sum(0)
+    return gradient[0].double().square().flatten(0, -3).sum(0)
 
 
 def _centroid(weight: Tensor) -> float:

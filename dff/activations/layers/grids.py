@@ -18,7 +18,7 @@ from dff.activations.layers.movement import PLACES, Movement, movement, patched
 from dff.activations.layers.survey import LayerInfo, Survey
 from dff.activations.layouts import Layout, tensors_of
 from dff.activations.naming import split_part
-from dff.activations.recognition import Ends, detect_layout
+from dff.activations.recognition import Ends, Size, detect_layout
 from dff.errors import DFFError, LayerError
 
 __all__ = ["grid_layer", "measured"]
@@ -105,7 +105,7 @@ class _Trial:
     movement: Movement | None = None
     _maps: list[Tensor] = field(default_factory=list)
 
-    def record(self, output: Tensor, size: tuple[int, int]) -> None:
+    def record(self, output: Tensor, size: Size) -> None:
         layout = self._at(tuple(output.shape), size)
         if layout is None:
             return
@@ -115,11 +115,12 @@ class _Trial:
         seen = [*self._maps, maps]
         if sum(map(len, seen)) > len(PLACES):
             again, *four = seen
-            self.movement, self._maps = movement(torch.cat(four), again), []
+            frames = layout.frames or 1
+            self.movement, self._maps = movement(torch.cat(four), again, frames), []
         else:
             self._maps.append(maps.clone())  # what follows in place would change it
 
-    def _at(self, shape: tuple[int, ...], size: tuple[int, int]) -> Layout | None:
+    def _at(self, shape: tuple[int, ...], size: Size) -> Layout | None:
         """Return the layout at another input size: as many tokens are no grid's there."""
         if self.layout.kind != "tokens" or shape[1] == self.layout.tokens:
             return self.layout
@@ -152,7 +153,7 @@ def _tried(model: nn.Module, noise: Tensor, wanted: list[LayerInfo]) -> _Trials:
 
 def _factor(noise: Tensor, wanted: list[LayerInfo]) -> int:
     """Return how many times as large an input gives the smallest of the grids enough cells."""
-    sides = [min(info.layout.rows, info.layout.cols) for info in wanted if info.layout]
+    sides = [info.layout.cols for info in wanted if info.layout]
     factor = 1
     while factor * min(sides) < ENOUGH and 2 * factor * max(noise.shape[-2:]) <= LARGEST:
         factor *= 2
@@ -181,7 +182,7 @@ def _recorder(left: dict[str, list[_Trial]], batch: Tensor) -> Callable[[str, nn
             if len(tensor) != len(batch):
                 raise LayerError(f"layer {name!r} gives {len(tensor)} items of {len(batch)}")
             for trial in left.pop(name):
-                trial.record(tensor, (int(batch.shape[-2]), int(batch.shape[-1])))
+                trial.record(tensor, tuple(batch.shape[2:]))
         return None if left else STOP
 
     return visit

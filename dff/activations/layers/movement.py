@@ -20,13 +20,20 @@ __all__ = ["Movement", "movement", "patched"]
 BRIGHT = 2.0
 """What a patch adds to noise of unit variance."""
 
-PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""The quarters (down, right) of the input in whose middle a patch of half their size lies."""
+PLACES = ((0, 0, 0), (1, 0, 1), (1, 1, 0), (0, 1, 1))
+"""The quarters (later, down, right) of the input in whose middle a patch of half their size lies.
+
+Images have no frames, and the four quarters all the same. Over four places, moves along any two
+axes are independent of each other.
+"""
 
 RATES = (0.7, 1.3)
 MOST_ASIDE = 0.25
 """What is seen of a trained network of 12 blocks at its end is 0.8 and 0.17, with 37 x 37 tokens;
 of tokens in another order 0.1 and more aside than along."""
+
+LEAST_LATER = 0.1
+"""Of time little can be asked: grids of two cells are customary, each of which sees both halves."""
 
 MOST_NOISE = 0.05
 LEAST_RESPONSE = 1e-9
@@ -39,6 +46,7 @@ class Movement:
     Attributes:
         down: how far the response goes down with a patch that goes down; 1 is as far.
         right: likewise to the right.
+        later: likewise to later frames; None for images, and for one grid of all frames.
         aside: the most that it goes along the other axis meanwhile.
         shift: how far the middle of the responses lies from that of the patches, in sides.
         response: squared difference between places, as a share of the squared activations.
@@ -47,6 +55,7 @@ class Movement:
 
     down: float
     right: float
+    later: float | None
     aside: float
     shift: float
     response: float
@@ -68,8 +77,9 @@ class Movement:
                 f"{min(self.noise, 9.99):.0%} of what moving a bright patch changes (something is "
                 "drawn at random, such as a mask)"
             )
-        slow, fast = RATES
-        follows = slow <= min(self.down, self.right) and max(self.down, self.right) <= fast
+        follows = all(RATES[0] <= rate <= RATES[1] for rate in (self.down, self.right))
+        if self.later is not None and not self.later >= LEAST_LATER:
+            follows = False
         return None if follows and self.aside <= MOST_ASIDE else str(self)
 
     @property
@@ -78,71 +88,73 @@ class Movement:
         return abs(self.down - 1) + abs(self.right - 1) + self.aside + self.shift
 
     def __str__(self) -> str:
+        later = "" if self.later is None else f", {self.later:.0%} to later frames"
         return (
             f"a patch that moves takes its response along {self.down:.0%} of its way down and "
-            f"{self.right:.0%} to the right, and {self.aside:.0%} aside"
+            f"{self.right:.0%} to the right{later}, and {self.aside:.0%} aside"
         )
 
 
 def patched(noise: Tensor) -> Tensor:
     """Return an input (1, channels, height, width) four times, with a bright patch at each place.
 
-    Sides of less than four pixels have patches of one pixel.
+    So for clips (1, channels, frames, height, width). Sides of less than four pixels have patches
+    of one pixel.
     """
     inputs = noise.repeat(len(PLACES), *[1] * (noise.dim() - 1))
     size = noise.shape[2:]
     for item, place in zip(inputs, PLACES, strict=True):
         view = item
-        for axis, (far, length) in enumerate(zip(place, size, strict=True), 1):
+        for axis, (far, length) in enumerate(zip(place[-len(size) :], size, strict=True), 1):
             first = int(length * (1 + 4 * far) / 8)
             view = view.narrow(axis, first, max(length // 4, 1))
         view += BRIGHT
     return inputs
 
 
-def movement(maps: Tensor, again: Tensor) -> Movement:
+def movement(maps: Tensor, again: Tensor, frames: int = 1) -> Movement:
     """Judge a layer by what it makes of the inputs of :func:`patched`.
 
     Args:
-        maps: (4, channels, rows, cols), the patch at each of its places.
-        again: (1, channels, rows, cols) of another run on the first of the inputs.
+        maps: (4, channels, frames · rows, cols), the patch at each of its places.
+        again: (1, channels, frames · rows, cols) of another run on the first of the inputs.
+        frames: how many grids lie one below the other.
     """
     maps, again = maps.detach().double(), again.detach().double()
     power = (maps - maps.mean(0)).square().sum(1)
     noise = float((again - maps[:1]).square().sum())
-    down, right = _centres(power)
-    (upper, lower), (left, far) = _halves(0), _halves(1)
-
-    def way(centre: Tensor, start: list[int], end: list[int]) -> float:
-        # Between the middles of two quarters lies half of the side.
-        return float(centre[end].mean() - centre[start].mean()) / 0.5
-
+    centres = _centres(power.unflatten(1, (frames, -1)))
+    # How far the middle goes along each axis (rows) with a patch that goes along each (columns).
+    ways = centres @ _CONTRASTS / 0.5  # between the middles of two quarters lies half of the side
+    along = ways.diagonal()
+    aside = (ways - along.diag())[1:, 1:]
     mean_power = float(power.sum()) / len(power)
     return Movement(
-        down=way(down, upper, lower),
-        right=way(right, left, far),
-        aside=max(abs(way(right, upper, lower)), abs(way(down, left, far))),
-        shift=max(abs(float(centre.mean()) - 0.5) for centre in (down, right)),
+        down=float(along[1]),
+        right=float(along[2]),
+        later=float(along[0]) if frames > 1 else None,
+        aside=float(aside.abs().max()),
+        shift=float((centres[1:].mean(1) - 0.5).abs().max()),
         response=mean_power / max(float(maps.square().sum()) / len(maps), 1e-300),
         noise=noise / max(mean_power, 1e-300),
     )
 
 
-def _halves(axis: int) -> tuple[list[int], list[int]]:
-    """Return the places in the first and in the second half along an axis."""
-    return (
-        [i for i, place in enumerate(PLACES) if not place[axis]],
-        [i for i, place in enumerate(PLACES) if place[axis]],
-    )
+_CONTRASTS = (torch.tensor(PLACES, dtype=torch.float64) * 2 - 1) / 2
+"""(4, 3): what takes the mean over the nearer places from that over the farther, for each axis."""
 
 
-def _centres(power: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (down, right) of the middle of where each place stands out, in shares of the side."""
-    shares = power / power.sum((1, 2), keepdim=True).clamp_min(1e-300)
+def _centres(power: Tensor) -> Tensor:
+    """Return (3, 4) the middle, along each axis, of where each place stands out, in sides.
+
+    `power` is (4, frames, rows, cols).
+    """
+    shares = power / power.sum((1, 2, 3), keepdim=True).clamp_min(1e-300)
     own = (shares - shares.topk(2, 0).values[1]).clamp_min(0)  # what no other place reaches
-    own = own / own.sum((1, 2), keepdim=True).clamp_min(1e-300)
+    own = own / own.sum((1, 2, 3), keepdim=True).clamp_min(1e-300)
     centres = []
-    for axis in (1, 2):
+    for axis in (1, 2, 3):
+        others = tuple({1, 2, 3} - {axis})
         at = torch.arange(own.shape[axis], dtype=own.dtype, device=own.device) + 0.5
-        centres.append((own.sum(3 - axis) * at).sum(1) / own.shape[axis])
-    return centres[0], centres[1]
+        centres.append((own.sum(others) * at).sum(1) / own.shape[axis])
+    return torch.stack(centres).cpu()

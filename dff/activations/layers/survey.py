@@ -156,24 +156,27 @@ class Survey:
         layout, tensor = self[name].layout, self._tensors.get(name)
         if layout is None or tensor is None:
             return Geometry()
-        return geometry(layout.to_maps(tensor), self._input)
+        maps = layout.to_maps(tensor)
+        if layout.frames is not None:
+            maps = maps.unflatten(2, (layout.frames, -1))[:, :, layout.frames // 2]
+        return geometry(maps, self._input)
 
 
 def survey(
     model: nn.Module, inputs: Tensor, *, score: Score | None = None, head: bool = True
 ) -> Survey:
-    """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
+    """Run `model` once on an input (1, channels, height, width); describe its layers in order.
 
     One recorded forward pass and one backward pass (of a backbone none); nothing is left on the
     model. `score` reads the scores from an output that holds no logits
     (:func:`dff.activations.layouts.read_scores`). Without one, the output is no scores if `head`
     is False, or if it names hidden states and no logits.
     """
-    size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
+    size = tuple(inputs.shape[2:])
     layers: dict[str, LayerInfo] = {}
     tensors: dict[str, Tensor] = {}
     nodes: dict[str, tuple[Any, int]] = {}
-    grids: dict[tuple[int, int], None] = {}
+    grids: list[Layout] = []
 
     def visit(name: str, module: nn.Module, output: Any) -> None:
         names = (name, *(f"{name}:{part}" for part in fused_parts(name, module)))
@@ -198,8 +201,8 @@ def survey(
         )
         if layout is None:
             return
-        if layout.kind != "tokens" or layout == Layout("tokens", layout.rows, layout.cols):
-            grids[layout.rows, layout.cols] = None
+        if layout.kind != "tokens" or layout.tokens == layout.rows * layout.cols:
+            grids.append(layout)
         for third, part in zip(names[1:], PARTS, strict=False):
             # The other two are what the model could go on with.
             layers[third] = replace(
@@ -280,8 +283,12 @@ def _mixture(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
 
 
-def probe_input(size: tuple[int, int], model: nn.Module) -> Tensor:
-    """Return seeded noise (1, 3, height, width) on the device and in the precision of `model`."""
-    noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+def probe_input(size: tuple[int, int], model: nn.Module, frames: int | None = None) -> Tensor:
+    """Return seeded noise (1, 3, height, width) on the device and in the precision of `model`.
+
+    With `frames` it is that of a clip, (1, 3, frames, height, width).
+    """
+    whole = size if frames is None else (frames, *size)
+    noise = torch.randn((1, 3, *whole), generator=torch.Generator().manual_seed(0))
     weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
     return noise.to(weight.device, weight.dtype)
