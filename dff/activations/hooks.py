@@ -30,6 +30,7 @@ from dff.activations.layouts import (
     main_tensor,
     replace_main_tensor,
 )
+from dff.activations.memory import stored_like
 from dff.errors import LayerError, closest
 
 __all__ = [
@@ -183,7 +184,8 @@ def _answer(
     else:
         # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
         maps = maps.clone() if answer is None else answer.to(maps)
-    return replace_main_tensor(output, reading.from_maps(maps, tensor, source))
+    new = reading.from_maps(maps, tensor, source)
+    return replace_main_tensor(output, stored_like(new, tensor))
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dff.activations.hooks import (
     split_part,
 )
 from dff.activations.layouts import Score, read_scores
+from dff.activations.memory import stored_like
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]
@@ -91,7 +92,7 @@ class Tail:
                 if len(maps) == 1:
                     raise
         # The model does not take another batch halfway: as many copies of the image then.
-        repeated = image.expand(len(maps), *image.shape[1:])
+        repeated = stored_like(image.expand(len(maps), *image.shape[1:]), image)
         scores = self._run(repeated, lambda _: maps.clone(), grad)
         self._repeats = True
         return scores
@@ -102,7 +103,7 @@ class Tail:
 
     def whole(self, images: Tensor) -> Tensor:
         """Return the whole model's scores (m, classes) of images (m, 3, height, width)."""
-        parts = images.to(self.inputs).split(self.batch)
+        parts = stored_like(images.to(self.inputs), self.inputs).split(self.batch)
 
         def scores() -> Tensor:
             return torch.cat([read_scores(self.model(part), self.score) for part in parts])

@@ -16,6 +16,7 @@ from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layers import LayerInfo, Survey, probe_input, survey
 from dff.activations.layouts import Score
+from dff.activations.memory import input_format
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -99,6 +100,7 @@ class Explainer:
         self.score = score
         probe = probe_input((self.preprocessing.size,) * 2, self.model)
         self.device, self.dtype = probe.device, probe.dtype
+        self._memory = input_format(self.model)
         name = None if layer is None else resolve_layer(self.model, layer)[0]
         surveyed = _survey(self.model, probe, score, loaded.unscored is None)
         info = surveyed.default() if name is None else surveyed[name]
@@ -229,7 +231,7 @@ class Explainer:
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
-        return stacked.contiguous(memory_format=torch.channels_last)
+        return stacked.contiguous(memory_format=self._memory)
 
     def _explanation(
         self,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
 from dff.activations.borrowing import model_errors, plainly
 from dff.activations.layouts import Score, over_grid
+from dff.activations.memory import stored_like
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
@@ -207,7 +208,7 @@ def _scored(
         progress.maps.append(maps)
 
     output = run(x, capture, grad=grad)
-    repeated = x[:1].expand(len(bank), *x.shape[1:])
+    repeated = stored_like(x[:1].expand(len(bank), *x.shape[1:]), x)
     concepts = over_grid(bank.at_full_presence, seen.detach())
     return output, run(repeated, lambda maps: concepts)
 

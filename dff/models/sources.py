@@ -71,7 +71,9 @@ def load_model(
         num_classes = len(names)
     source, rest = _source_of(name)
     loaded = source(Request(rest, str(weights), num_classes or None))
-    loaded.module.eval().to(memory_format=torch.channels_last)  # what convolutions run best in
+    loaded.module.eval()
+    if source is not _factory:  # code of the user's may ask for an order of its own
+        loaded.module.to(memory_format=torch.channels_last)  # what convolutions run best in
     if any(p.device.type == "cpu" and p.dtype in HALVES for p in loaded.module.parameters()):
         loaded.module.float()
     if num_classes == 0 and not loaded.unscored:

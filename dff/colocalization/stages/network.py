@@ -17,6 +17,7 @@ from dff.activations import STOP, Answer, Tail, intercept
 from dff.activations.borrowing import model_errors
 from dff.activations.layers import probe_input
 from dff.activations.layouts import over_grid, read_logits
+from dff.activations.memory import input_format
 from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import OutOfMemoryError, UsageError
@@ -71,6 +72,7 @@ class Network:
         self.precision = precision
         size = self.preprocessing.size
         self.model = fused(explainer.model, self.layer, probe_input((size, size), explainer.model))
+        self._memory = input_format(explainer.model)
         self._most = sys.maxsize  # images at a time, once memory ran out
         probe = self(np.zeros((1, size, size, 3), np.uint8))
         self.channels = int(probe.rows.shape[2])
@@ -154,7 +156,7 @@ class Network:
     def _input(self, pixels: np.ndarray) -> Tensor:
         levels = torch.from_numpy(pixels).to(self.device)
         x = self.preprocessing.normalise(levels).to(self.explainer.dtype)
-        return x.permute(0, 3, 1, 2)  # channels-last in memory
+        return x.permute(0, 3, 1, 2).contiguous(memory_format=self._memory)
 
     def _to_layer(self, x: Tensor) -> Tensor:
         seen: list[Tensor] = []
