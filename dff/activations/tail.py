@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dff.activations.borrowing import borrowed, model_errors, plainly
+from dff.activations.borrowing import borrowed, plainly
+from dff.activations.failures import model_errors
 from dff.activations.hooks import (
     LayoutLike,
     Replaced,
@@ -139,7 +140,7 @@ def run_scored(
         output = intercept(model, layer, fn, x, grad=grad, layout=layout)  # type: ignore[arg-type]
         return read_scores(output, score)
 
-    with model_errors(x):
+    with model_errors(model, x):
         return plainly(scores, grad=grad)
 
 

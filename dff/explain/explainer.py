@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, Tail, resolve_layer, stitched
-from dff.activations.borrowing import model_errors, plainly
+from dff.activations.borrowing import plainly
+from dff.activations.failures import model_errors
 from dff.activations.layers import LayerInfo, Survey, probe_input, survey
 from dff.activations.layouts import Score
 from dff.activations.memory import input_format
@@ -315,7 +316,7 @@ def _why_unscored(info: LayerInfo) -> str | None:
 
 
 def _survey(model: nn.Module, probe: Tensor, score: Score | None, head: bool) -> Survey:
-    with model_errors(probe, advice="; give its preprocessing (size) with preprocessing="):
+    with model_errors(model, probe, try_sizes=True):
         return plainly(lambda: survey(model, probe, score=score, head=head))
 
 

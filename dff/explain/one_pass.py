@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
-from dff.activations.borrowing import model_errors, plainly
+from dff.activations.borrowing import plainly
+from dff.activations.failures import model_errors
 from dff.activations.layouts import Score, over_grid
 from dff.activations.memory import stored_like
 from dff.concepts import ConceptBank
@@ -144,7 +145,7 @@ def _to_layer(model: nn.Module, layer: str, x: Tensor, *, layout: LayoutLike) ->
         seen.append(maps)
         return STOP
 
-    with model_errors(x):
+    with model_errors(model, x):
         plainly(partial(intercept, model, layer, capture, x, layout=layout), grad=False)
     return seen[0]
 

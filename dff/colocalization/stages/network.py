@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, Tail, intercept
-from dff.activations.borrowing import model_errors
+from dff.activations.failures import model_errors
 from dff.activations.layers import probe_input
 from dff.activations.layouts import over_grid, read_logits
 from dff.activations.memory import input_format
@@ -169,7 +169,7 @@ class Network:
         return seen[0]
 
     def _run(self, x: Tensor, fn: Any) -> Any:
-        with model_errors(x), self._autocast(), torch.inference_mode():
+        with model_errors(self.model, x), self._autocast(), torch.inference_mode():
             return intercept(self.model, self.layer, fn, x, layout=self.explainer.layout)
 
     def _autocast(self) -> AbstractContextManager[Any]:
