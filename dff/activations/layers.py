@@ -251,8 +251,8 @@ def _mixture(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
 
 
-def probe_input(size: tuple[int, int], model: nn.Module) -> Tensor:
-    """Return seeded noise (1, 3, height, width) on the device and in the precision of `model`."""
-    noise = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+def probe_input(size: tuple[int, int], model: nn.Module, channels: int = 3) -> Tensor:
+    """Return seeded noise (1, channels, height, width), where and as precise as `model` is."""
+    noise = torch.randn((1, channels, *size), generator=torch.Generator().manual_seed(0))
     weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
     return noise.to(weight.device, weight.dtype)
