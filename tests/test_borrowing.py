@@ -14,7 +14,8 @@ from torch import nn
 
 import dff
 from dff.activations import STOP, Appended, intercept
-from dff.activations.borrowing import model_errors, plainly
+from dff.activations.borrowing import plainly
+from dff.activations.failures import model_errors
 from dff.activations.interrupts import SIGNALS, bracketed
 from dff.errors import LayerError, ModelError, OutOfMemoryError
 from gradcam import GradCAM
@@ -353,7 +354,7 @@ def test_out_of_memory_halves_the_batch_and_does_not_squash(error):
 
 
 def test_memory_that_runs_out_for_real():
-    with pytest.raises(OutOfMemoryError), model_errors(images(1, 3, 2, 2)):
+    with pytest.raises(OutOfMemoryError), model_errors(nn.Identity(), images(1, 3, 2, 2)):
         torch.empty(2**60, dtype=torch.uint8)
 
 

@@ -148,7 +148,7 @@ def test_layers_and_models(dff):
         (("one.jpg", "--target", "4"), 2, "classes 0 to 3"),
         (("one.jpg", "--layer", "00"), 1, "no layer '00'; did you mean '0"),
         (("one.jpg", "--layer", "3"), 1, "'3' has no grid"),
-        (("one.jpg", "--mean", "a"), 2, "--mean takes one number or three"),
+        (("one.jpg", "--mean", "a"), 2, "--mean takes one number, or one a channel"),
         (("one.jpg", "--std", "0"), 2, "std must be positive"),
         (("one.jpg", "--format", "gif"), 2, "choose from png, json, arrays"),
         (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),

@@ -166,8 +166,11 @@ def test_settings_are_values() -> None:
         ({"size": 0}, "positive whole number of pixels, not 0"),
         ({"size": 2.5}, "not 2.5"),
         ({"size": True}, "not True"),
-        ({"mean": (0.5, 0.5)}, "mean is one finite number or three"),
-        ({"mean": "grey"}, "mean is one number or three, not 'grey'"),
+        (
+            {"mean": (0.5, 0.5)},
+            "mean and std have a number for each channel, or one for all: got 2 and 3",
+        ),
+        ({"mean": "grey"}, "mean is one number, or one for each channel, not 'grey'"),
         ({"mean": float("nan")}, "mean is one finite number"),
         ({"std": 0}, "std must be positive, not 0"),
         ({"std": (1, 1, -1)}, "std must be positive"),

@@ -2,8 +2,9 @@
 
 - :mod:`~dff.activations.hooks`: :func:`intercept` a layer while the model runs: capture, stop,
   replace and append are all this one thing. :func:`observe` every module of one pass.
-- :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back; what a model
-  raises, explained.
+- :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back.
+- :mod:`~dff.activations.failures`: what a model raises, explained.
+- :mod:`~dff.activations.memory`: the order in which a model would have met a tensor's axes.
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
 - :mod:`~dff.activations.naming`: layers by name, and the parts of fused ones.
 - :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).

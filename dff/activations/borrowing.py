@@ -13,21 +13,18 @@ Signals cannot come between a change and its return (:mod:`dff.activations.inter
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from dff.activations.interrupts import bracketed
-from dff.errors import DFFError, ModelError, OutOfMemoryError
 
-__all__ = ["Visit", "borrowed", "model_errors", "plainly"]
+__all__ = ["Visit", "borrowed", "plainly"]
 
 Result = TypeVar("Result")
 Visit = Callable[[str, nn.Module, Any], Any]
@@ -192,40 +189,3 @@ class _Loan:
                 _running.innermost = self
 
         return hook
-
-
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc"
-    r"|ALLOC_FAILED",
-    re.IGNORECASE,
-)
-"""What torch says on CPUs, in a mere RuntimeError, and its libraries on GPUs."""
-
-
-@contextmanager
-def model_errors(x: Tensor, *, advice: str = "") -> Iterator[None]:
-    """Turn what a model raises on an input `x` into this package's errors, by one rule.
-
-    Raises:
-        OutOfMemoryError: memory ran out.
-        ModelError: any other failure of the model's code; its own error is the cause. `advice`
-            ends the message.
-    """
-    shape = tuple(x.shape)
-    try:
-        yield
-    except DFFError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError,
-            MemoryError) as error:  # fmt: skip
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-            isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))
-        ):
-            raise OutOfMemoryError(
-                f"memory ran out in the model on an input of shape {shape}; give fewer images at "
-                "a time, smaller ones, or a device with more memory"
-            ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the model failed on an input of shape {shape}: {reason}{advice}"
-        ) from error

@@ -26,6 +26,7 @@ from dff.activations.layouts import (
     main_tensor,
     replace_main_tensor,
 )
+from dff.activations.memory import stored_like
 from dff.activations.naming import resolve_layer, split_part
 from dff.activations.recognition import MAX_PREFIX, Ends, Size, detect_layout
 from dff.errors import LayerError
@@ -179,7 +180,8 @@ def _answer(
     else:
         # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
         maps = maps.clone() if answer is None else answer.to(maps)
-    return replace_main_tensor(output, reading.from_maps(maps, tensor, source))
+    new = reading.from_maps(maps, tensor, source)
+    return replace_main_tensor(output, stored_like(new, tensor))
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from dff.activations.memory import stored_like
 from dff.maps import Grid
 
 __all__ = ["stitched"]
@@ -61,10 +62,11 @@ def _shifts(stride: float, fine: int) -> list[int]:
     return [math.floor(i * stride / fine + 0.5) for i in range(fine)]
 
 
-def _shifted(x: Tensor, down: int, across: int) -> Tensor:
-    """Return images that begin at pixel (`down`, `across`) of `x`, reflected at its end."""
+def _shifted(images: Tensor, down: int, across: int) -> Tensor:
+    """Return what begins at pixel (`down`, `across`) of images, reflected at their end."""
+    x = images
     for axis, shift in ((2, down), (3, across)):
         last = x.shape[axis] - 1
         pixels = torch.arange(shift, shift + last + 1, device=x.device)
         x = x.index_select(axis, torch.where(pixels > last, 2 * last - pixels, pixels))
-    return x.contiguous(memory_format=torch.channels_last)
+    return stored_like(x, images)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dff.activations.borrowing import borrowed, model_errors, plainly
+from dff.activations.borrowing import borrowed, plainly
+from dff.activations.failures import model_errors
 from dff.activations.hooks import (
     LayoutLike,
     Replaced,
@@ -15,6 +16,7 @@ from dff.activations.hooks import (
     observe,
 )
 from dff.activations.layouts import Score, read_scores
+from dff.activations.memory import stored_like
 from dff.activations.naming import resolve_layer, split_part
 from dff.errors import ModelError
 
@@ -90,7 +92,7 @@ class Tail:
                 if len(maps) == 1:
                     raise
         # The model does not take another batch halfway: as many copies of the image then.
-        repeated = image.expand(len(maps), *image.shape[1:])
+        repeated = stored_like(image.expand(len(maps), *image.shape[1:]), image)
         scores = self._run(repeated, lambda _: maps.clone(), grad)
         self._repeats = True
         return scores
@@ -101,7 +103,7 @@ class Tail:
 
     def whole(self, images: Tensor) -> Tensor:
         """Return the whole model's scores (m, classes) of images (m, 3, height, width)."""
-        parts = images.to(self.inputs).split(self.batch)
+        parts = stored_like(images.to(self.inputs), self.inputs).split(self.batch)
 
         def scores() -> Tensor:
             return torch.cat([read_scores(self.model(part), self.score) for part in parts])
@@ -137,7 +139,7 @@ def run_scored(
         output = intercept(model, layer, fn, x, grad=grad, layout=layout)  # type: ignore[arg-type]
         return read_scores(output, score)
 
-    with model_errors(x):
+    with model_errors(model, x):
         return plainly(scores, grad=grad)
 
 

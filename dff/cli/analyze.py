@@ -245,6 +245,9 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
             say(result.unscored)
         for photo in result.photos:
             say(f"{photo.picture.name}: {classes(photo.predictions(top_k=3))}")
+    for photo in result.photos:
+        if photo.picture.shown and photo.image.shape[0] != 3:
+            say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
     say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
     say()
     for path in paths:

@@ -37,7 +37,7 @@ def layers(
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
-        probe = probe_input((side, side), loaded.module)
+        probe = probe_input((side, side), loaded.module, loaded.preprocessing.channels)
         surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
         default = plainly(lambda: grid_layer(loaded.module, surveyed), grad=False).name
         shaped = [layer.name for layer in surveyed.layers if layer.layout is not None]

@@ -53,12 +53,13 @@ NumClasses = Annotated[
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="Mean of the input's normalisation: one number, or R,G,B.", rich_help_panel=_MODEL
+        help="Mean of the input's normalisation: one number, or one a channel (R,G,B).",
+        rich_help_panel=_MODEL,
     ),
 ]
 Std = Annotated[
     str | None,
-    typer.Option(help="Its standard deviation: one number, or R,G,B.", rich_help_panel=_MODEL),
+    typer.Option(help="Its standard deviation, likewise.", rich_help_panel=_MODEL),
 ]
 Size = Annotated[
     int | None,
@@ -181,15 +182,15 @@ def with_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
     return decorate
 
 
-def numbers(option: str, text: str) -> list[float]:
-    """Parse one number, or three with commas between."""
+def numbers(option: str, text: str) -> float | list[float]:
+    """Parse one number, or one for each channel with commas between."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) not in (1, 3):
-        raise UsageError(f"{option} takes one number or three (R,G,B), not {text!r}")
-    return values
+    if not values:
+        raise UsageError(f"{option} takes one number, or one a channel (R,G,B), not {text!r}")
+    return values[0] if len(values) == 1 else values
 
 
 def parse_concepts(text: str) -> Any:

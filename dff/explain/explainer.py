@@ -16,6 +16,7 @@ from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import plainly
 from dff.activations.layers import probe_input
 from dff.activations.layouts import Score
+from dff.activations.memory import input_format
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -30,7 +31,7 @@ from dff.concepts import (
 from dff.errors import ModelError, UsageError
 from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
-from dff.explain.inputs import Images, as_list, from_tensor
+from dff.explain.inputs import Images, as_list, fitting, from_tensor
 from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
 from dff.explain.photo import Photo, SharedConcepts
 from dff.explain.sweep import Sweep
@@ -52,7 +53,8 @@ class Explainer:
         layer: the target layer, by dotted name or module; None finds the last one that still
             has a grid (:meth:`dff.activations.layers.Survey.default`).
         layout: how the layer's output reads as maps; None recognises it.
-        preprocessing: of photos; None takes the model's own.
+        preprocessing: of photos; None takes the model's own. One number for all channels stands
+            for as many as the model takes.
         class_names: one a logit; None takes the model's own.
         score: for a model that is no classifier: from its output for n images to scores
             (n, classes), such as the similarity to some text embeddings or a box's score. None
@@ -95,12 +97,14 @@ class Explainer:
         loaded = _loaded(model, device)
         self.model = loaded.module
         self.name = loaded.name
-        self.preprocessing = preprocessing or loaded.preprocessing
+        self.preprocessing = fitting(preprocessing, loaded.preprocessing)
         names = class_names if class_names is not None else loaded.class_names
         self.class_names = tuple(names) if names is not None else None
         self.score = score
-        probe = probe_input((self.preprocessing.size,) * 2, self.model)
+        prep = self.preprocessing
+        probe = probe_input((prep.size, prep.size), self.model, prep.channels)
         self.device, self.dtype = probe.device, probe.dtype
+        self._memory = input_format(self.model)
         name = None if layer is None else resolve_layer(self.model, layer)[0]
         surveyed, info = target_layer(
             self.model, probe, name, layout, score=score, head=loaded.unscored is None
@@ -127,8 +131,8 @@ class Explainer:
 
         Args:
             images: a path, http(s) URL, bytes, Pillow image, uint8 or [0, 1] array (height,
-                width, 3), or a list of them; or a tensor (3, h, w) or (n, 3, h, w) that is
-                normalised already.
+                width, channels), or a list of them; or a tensor (channels, h, w) or (n, channels,
+                h, w) that is normalised already.
             concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
                 a range, lets their stability choose (:func:`dff.concepts.choose_components`).
             bank: explain in these concepts instead of finding new ones.
@@ -233,7 +237,7 @@ class Explainer:
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
-        return stacked.contiguous(memory_format=torch.channels_last)
+        return stacked.contiguous(memory_format=self._memory)
 
     def _explanation(
         self,

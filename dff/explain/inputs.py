@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from dff.errors import UsageError
 from dff.images import Picture, Preprocessing, Source
+from dff.images.bands import pictured
 
-__all__ = ["Images", "as_list", "from_tensor"]
+__all__ = ["Images", "as_list", "fitting", "from_tensor"]
 
 Images: TypeAlias = "Source | Tensor | Iterable[Source]"
 
@@ -22,8 +24,8 @@ def as_list(images: Any) -> list[Any]:
     """Return the images of one call as a list: a single one is a list of one.
 
     Args:
-        images: a path, URL, bytes, opened file, Pillow image, picture, array (height, width, 3) or
-            (n, height, width, 3), or an iterable of such.
+        images: a path, URL, bytes, opened file, Pillow image, picture, array (height, width,
+            channels) or (n, height, width, channels), or an iterable of such.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
@@ -33,15 +35,28 @@ def as_list(images: Any) -> list[Any]:
 
 
 def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Picture], list[Tensor]]:
-    """Return a normalised batch as pictures to look at, and its items (3, height, width).
+    """Return a normalised batch as pictures to look at, and its items (channels, height, width).
 
     Raises:
-        UsageError: another shape than (3, height, width) or (n, 3, height, width).
+        UsageError: another shape than (channels, height, width) or (n, channels, height, width),
+            or another number of channels than the model's.
     """
-    batch = x[None] if x.ndim == 3 else x
-    if batch.ndim != 4 or batch.shape[1] != 3 or not len(batch):
+    batch, count = x[None] if x.ndim == 3 else x, prep.channels
+    if batch.ndim != 4 or batch.shape[1] != count or not len(batch):
         raise UsageError(
-            f"expected a tensor (3, height, width) or (n, 3, height, width), got {tuple(x.shape)}"
+            f"expected a tensor ({count}, height, width) or (n, {count}, height, width), got "
+            f"{tuple(x.shape)}"
         )
     items = list(batch.detach())
-    return [Picture(prep.to_pixels(item), f"image{i}") for i, item in enumerate(items)], items
+    pictures = [pictured(prep.to_pixels(item)) for item in items]
+    return [replace(picture, name=f"image{i}") for i, picture in enumerate(pictures)], items
+
+
+def fitting(given: Preprocessing | None, own: Preprocessing) -> Preprocessing:
+    """Return the preprocessing given, else the model's own.
+
+    One number for all channels, or ImageNet's, stand for as many channels as the model takes.
+    """
+    if given is None:
+        return own
+    return given.for_channels(own.channels) if given.is_general else given

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
-from dff.activations.borrowing import model_errors, plainly
+from dff.activations.borrowing import plainly
+from dff.activations.failures import model_errors
 from dff.activations.layouts import Score, over_grid
+from dff.activations.memory import stored_like
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 
@@ -143,7 +145,7 @@ def _to_layer(model: nn.Module, layer: str, x: Tensor, *, layout: LayoutLike) ->
         seen.append(maps)
         return STOP
 
-    with model_errors(x):
+    with model_errors(model, x):
         plainly(partial(intercept, model, layer, capture, x, layout=layout), grad=False)
     return seen[0]
 
@@ -207,7 +209,7 @@ def _scored(
         progress.maps.append(maps)
 
     output = run(x, capture, grad=grad)
-    repeated = x[:1].expand(len(bank), *x.shape[1:])
+    repeated = stored_like(x[:1].expand(len(bank), *x.shape[1:]), x)
     concepts = over_grid(bank.at_full_presence, seen.detach())
     return output, run(repeated, lambda maps: concepts)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike
-from dff.activations.borrowing import model_errors, plainly
+from dff.activations.borrowing import plainly
+from dff.activations.failures import model_errors
 from dff.activations.layers import LayerInfo, Survey, grid_layer, survey
 from dff.activations.layouts import Score
 from dff.activations.recognition import Ends
@@ -31,7 +32,7 @@ def target_layer(
         LayerError: no such layer, or none with a grid.
         ModelError: the model fails on the probe.
     """
-    with model_errors(probe, advice="; give its preprocessing (size) with preprocessing="):
+    with model_errors(model, probe, try_sizes=True):
         surveyed = plainly(lambda: survey(model, probe, score=score, head=head))
         if name is not None and layout is not None:
             return surveyed, surveyed[name]

@@ -1,20 +1,24 @@
-"""From encoded bytes, Pillow images and arrays to upright 8-bit RGB."""
+"""From encoded bytes, Pillow images and arrays to upright pictures."""
 
 from __future__ import annotations
 
 import threading
 import warnings
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 from PIL import Image, UnidentifiedImageError
 
 from dff.errors import ImageError, UsageError
+from dff.images.bands import MAX_CHANNELS, pictured
 from dff.images.picture import Picture
 
 __all__ = ["decode", "from_array", "from_pillow"]
 
 MIN_SIDE = 2
+NUMPY = b"\x93NUMPY"
 ORIENTATION = 0x0112  # the EXIF tag
 
 # How an image is turned upright, by its EXIF orientation; from 5 on its sides change places.
@@ -82,6 +86,8 @@ def decode(file: BinaryIO, what: str, *, max_pixels: int, least: int | None = No
     if not head:
         raise ImageError(f"cannot read {what}: it is empty (0 bytes)")
     file.seek(0)
+    if head.startswith(NUMPY):
+        return _from_npy(file, what, max_pixels)
     try:
         with _quiet:
             image = Image.open(file)
@@ -96,13 +102,28 @@ def decode(file: BinaryIO, what: str, *, max_pixels: int, least: int | None = No
         _check_size(what, height, width, max_pixels)
         if least is not None and image.format == "JPEG":
             image.draft("RGB", (max(least, MIN_SIDE),) * 2)
-        pixels = from_pillow(image, what, max_pixels=max_pixels)
+        picture = from_pillow(image, what, max_pixels=max_pixels)
         full_size = (width, height) if _orientation(image) > 4 else (height, width)
-        return Picture(pixels, full_size=full_size)
+        return replace(picture, full_size=full_size)
 
 
-def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray:
-    """Return the pixels of a Pillow image of any mode as uint8 (height, width, 3), RGB.
+def _from_npy(file: BinaryIO, what: str, max_pixels: int) -> Picture:
+    """Read an array as NumPy saves it, after a look at its header; no pickled objects."""
+    try:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise UsageError("it holds Python objects, not numbers")
+        check_shape(shape, max_pixels=max_pixels)
+        file.seek(0)
+        return from_array(npy.read_array(file, allow_pickle=False), max_pixels=max_pixels)
+    except (ValueError, EOFError, OSError) as error:  # UsageError is one
+        raise ImageError(f"cannot read {what}: {error}") from None
+
+
+def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> Picture:
+    """Return the picture of a Pillow image of any mode.
 
     The image itself is loaded if it was not yet, and otherwise left as it is.
     """
@@ -111,7 +132,7 @@ def from_pillow(image: Image.Image, what: str, *, max_pixels: int) -> np.ndarray
         with _quiet:
             image.load()
             turn = TURNS.get(_orientation(image))
-            return _to_rgb(image if turn is None else image.transpose(turn))
+            return _picture(image if turn is None else image.transpose(turn))
     except ImageError as error:
         raise ImageError(f"cannot read {what}: {error}") from None
     except Exception as error:  # decoders raise whatever their parsers run into
@@ -127,39 +148,41 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def from_array(array: np.ndarray, *, max_pixels: int) -> np.ndarray:
-    """Return a copy of an array as uint8 (height, width, 3), RGB.
+def from_array(array: np.ndarray, *, max_pixels: int) -> Picture:
+    """Return the picture of an array.
 
     Args:
-        array: (height, width) or (height, width, 1 | 3 | 4); uint8, uint16 over its whole
-            range, or floating point in [0, 1].
+        array: (height, width) or (height, width, channels); uint8, uint16 over its whole
+            range, or floating point in [0, 1]. Three channels are 8-bit RGB from here on; any
+            other number keeps its precision.
         max_pixels: larger arrays are refused.
 
     Raises:
         UsageError: another shape, type or range.
         ImageError: too large or too small.
     """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        hint = ""
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            hint = "; channels come last: array.transpose(1, 2, 0)"
-        elif array.ndim == 4:
-            hint = "; give one image at a time"
+    check_shape(array.shape, max_pixels=max_pixels)
+    levels = _levels(array if array.ndim == 3 else array[..., None])
+    return pictured(np.array(levels, order="C"))
+
+
+def check_shape(shape: tuple[int, ...], *, max_pixels: int) -> None:
+    """Raise unless an array has the shape of an image, as :func:`from_array` does."""
+    turned = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4
+    if len(shape) not in (2, 3) or turned:
+        hint = "; give one image at a time" if len(shape) == 4 else ""
+        hint = "; channels come last: array.transpose(1, 2, 0)" if turned else hint
         raise UsageError(
-            "an image array has the shape (height, width), (height, width, 3) or "
-            f"(height, width, 4), not {array.shape}{hint}"
+            "an image array has the shape (height, width) or (height, width, channels), not "
+            f"{shape}{hint}"
         )
-    _check_size("the array", array.shape[0], array.shape[1], max_pixels)
-    levels = _to_bytes(array)
-    if levels.ndim == 2:
-        levels = levels[..., None]
-    if levels.shape[2] == 4:
-        return _to_rgb(Image.fromarray(levels))
-    return np.array(np.broadcast_to(levels, (*levels.shape[:2], 3)), order="C")
+    _check_size("the array", shape[0], shape[1], max_pixels)
+    if len(shape) == 3 and not 0 < shape[2] <= MAX_CHANNELS:
+        raise UsageError(f"an image has 1 to {MAX_CHANNELS} channels, not {shape[2]}")
 
 
-def _to_bytes(array: np.ndarray) -> np.ndarray:
-    """Scale levels of any accepted type to uint8."""
+def _levels(array: np.ndarray) -> np.ndarray:
+    """Scale values of any accepted type to levels in [0, 255]: uint8 as it is, else float32."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
@@ -177,35 +200,33 @@ def _to_bytes(array: np.ndarray) -> np.ndarray:
         raise UsageError(
             f"a floating point image lies in [0, 1], but came in [{low:.4g}, {high:.4g}]; {hint}"
         )
-    return (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.clip(array, 0, 1).astype(np.float32) * 255
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Convert any mode; transparency goes over white."""
+def _picture(image: Image.Image) -> Picture:
+    """Convert any mode."""
     mode = image.mode
     if mode.startswith("I"):  # I;16 and its byte orders; I holds 16-bit PNG in older Pillows
-        return np.repeat(_from_16_bits(np.asarray(image))[..., None], 3, axis=2)
+        return pictured(_from_16_bits(np.asarray(image))[..., None])
     if mode == "F":
         try:
-            return np.repeat(_to_bytes(np.asarray(image))[..., None], 3, axis=2)
+            return pictured(_levels(np.asarray(image))[..., None])
         except UsageError as error:
             raise ImageError(str(error)) from None
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return pictured(np.array(image if mode == "RGBA" else image.convert("RGBA")))
+    return Picture(np.array(image if image.mode == "RGB" else image.convert("RGB")))
 
 
 def _from_16_bits(levels: np.ndarray) -> np.ndarray:
-    """Scale 0..65535 to 0..255, rounding."""
+    """Scale 0..65535 to [0, 255], without rounding."""
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high > 65535:
         raise ImageError(
             f"its levels lie in [{low}, {high}], but 8-bit and 16-bit images are read; "
             "rescale them to 0..65535 first"
         )
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return levels.astype(np.float32) / 257
 
 
 def _check_size(what: str, height: int, width: int, max_pixels: int) -> None:

@@ -20,11 +20,16 @@ class Picture:
         name: short name for titles and file names: the file's stem, or "image".
         full_size: (height, width) of the photo itself, upright, in pixels; more than the pixels
             here where it was read no larger than needed (:func:`dff.images.read_image`).
+        bands: (height, width, channels), uint8 or float32 in [0, 255], read-only: what a model of
+            another number of channels reads (:mod:`dff.images.bands`); None of a plain photo.
+        shown: how the pixels show the bands, where that is not plain; else "".
     """
 
     pixels: np.ndarray
     name: str = "image"
     full_size: tuple[int, int] = (0, 0)
+    bands: np.ndarray | None = None
+    shown: str = ""
 
     def __post_init__(self) -> None:
         pixels = self.pixels
@@ -36,9 +41,9 @@ class Picture:
                 f"a Picture holds an array of shape (height, width, 3), not {pixels.shape}; "
                 "use read_image"
             )
-        view = pixels.view()
-        view.flags.writeable = False
-        object.__setattr__(self, "pixels", view)
+        object.__setattr__(self, "pixels", _read_only(pixels))
+        if self.bands is not None:
+            object.__setattr__(self, "bands", _read_only(self.bands))
         if 0 in self.full_size:
             object.__setattr__(self, "full_size", (self.height, self.width))
 
@@ -51,3 +56,9 @@ class Picture:
     def width(self) -> int:
         """Columns of pixels."""
         return int(self.pixels.shape[1])
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

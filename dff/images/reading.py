@@ -41,14 +41,16 @@ def read_image(
     """Read one image, whatever it is stored in.
 
     EXIF orientation is applied; transparency is laid over white; greyscale, palette, CMYK and
-    16-bit images become 8-bit RGB; of an animation the first frame is taken. The kind of a file
+    16-bit images become 8-bit RGB, and keep what a model of one or of four channels reads
+    (:mod:`dff.images.bands`); of an animation the first frame is taken. The kind of a file
     is told from its content, never from its name.
 
     Args:
         source: path; http(s) URL; the bytes of a file, or a file opened to read bytes, at its
             start; Pillow image; NumPy array of shape
-            (height, width), (height, width, 1), (height, width, 3) RGB or (height, width, 4)
-            RGBA, uint8, uint16, or floating point in [0, 1]; or a Picture, returned as it is.
+            (height, width), (height, width, 3) RGB, (height, width, 4) RGBA, or of any other
+            number of channels, uint8, uint16 over its whole range, or floating point in [0, 1];
+            or a Picture, returned as it is. A ``.npy`` file holds such an array.
         least: read no larger than needed: pixels that neither side may fall short of. A JPEG
             file is then decoded smaller, which is several times as fast, as long as its sides
             allow it (the picture's `full_size` says what they are); all else comes as it is.
@@ -66,10 +68,11 @@ def read_image(
     if isinstance(source, Picture):
         return source
     if isinstance(source, np.ndarray):
-        return Picture(from_array(source, max_pixels=max_pixels))
+        return from_array(source, max_pixels=max_pixels)
     if isinstance(source, Image.Image):
         name = _stem(str(getattr(source, "filename", "") or ""))
-        return Picture(from_pillow(source, "the Pillow image", max_pixels=max_pixels), name)
+        picture = from_pillow(source, "the Pillow image", max_pixels=max_pixels)
+        return replace(picture, name=name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     if isinstance(source, (io.BufferedIOBase, io.RawIOBase)):

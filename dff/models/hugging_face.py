@@ -111,7 +111,8 @@ def _preprocessing(name: str, own: Preprocessing, transformers: Any) -> Preproce
         return own
     size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
     short = size.get("shortest_edge") or size.get("height") or own.size
-    return Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
+    found = Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
+    return found.for_channels(own.channels)
 
 
 @contextmanager

@@ -45,7 +45,8 @@ def without_head(what: str) -> str:
 def describe(module: nn.Module) -> LoadedModel:
     """Return what a module says of itself: timm's and Hugging Face's configurations are read.
 
-    A module that says nothing gets ImageNet's customary preprocessing at 224 px. What is wrapped
+    A module that says nothing gets ImageNet's customary preprocessing at 224 px; for another
+    number of channels than three (:func:`input_channels`) its mean over R, G, B. What is wrapped
     in DataParallel or ``torch.compile`` is unwrapped: layers have their own names then, and hooks
     are heard.
 
@@ -57,13 +58,42 @@ def describe(module: nn.Module) -> LoadedModel:
     settings = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if isinstance(settings, dict) and "mean" in settings:
         name = str(settings.get("architecture") or name)
-        prep = preprocessing_from(settings)
+        prep = preprocessing_from(settings).for_channels(input_channels(module))
         return LoadedModel(module, name, prep, unscored=_timm_backbone(module, name, settings))
     config = getattr(module, "config", None)
     if config is not None and hasattr(config, "to_dict"):
         _refuse_random_masks(module)
-        return LoadedModel(module, name, _hugging_face(config), hugging_face_labels(config))
-    return LoadedModel(module, name, Preprocessing())
+        return LoadedModel(
+            module,
+            name,
+            _hugging_face(config).for_channels(input_channels(module)),
+            hugging_face_labels(config),
+        )
+    return LoadedModel(module, name, Preprocessing().for_channels(input_channels(module)))
+
+
+REARRANGING = ("SpaceToDepth", "PixelUnshuffle", "Focus")
+"""In class names of modules that make many channels of few before the first convolution."""
+
+
+def input_channels(module: nn.Module) -> int:
+    """Return how many channels of images a model takes.
+
+    As its Hugging Face configuration says, or those of its first convolution; 3 where there is
+    none, or (as a timm model says by naming no first convolution) it takes no images.
+    """
+    said = getattr(getattr(module, "config", None), "num_channels", None)
+    if isinstance(said, int):
+        return said
+    settings = getattr(module, "default_cfg", None)
+    if isinstance(settings, dict) and not settings.get("first_conv", True):
+        return 3
+    for part in module.modules():
+        if any(name in type(part).__name__ for name in REARRANGING):
+            return 3
+        if isinstance(part, (nn.Conv2d, nn.Conv3d)):
+            return int(part.in_channels)
+    return 3
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -18,7 +18,13 @@ from dff.errors import MissingExtraError, ModelError, UsageError, closest
 from dff.images import Preprocessing
 from dff.labels import read_labels
 from dff.models.hugging_face import hugging_face
-from dff.models.loaded import LoadedModel, describe, preprocessing_from, without_head
+from dff.models.loaded import (
+    LoadedModel,
+    describe,
+    input_channels,
+    preprocessing_from,
+    without_head,
+)
 from dff.models.request import DEFAULT, RANDOM, Request, filled_but_for_head, first_line
 from dff.models.weights import class_count, read_weights
 
@@ -71,7 +77,9 @@ def load_model(
         num_classes = len(names)
     source, rest = _source_of(name)
     loaded = source(Request(rest, str(weights), num_classes or None))
-    loaded.module.eval().to(memory_format=torch.channels_last)  # what convolutions run best in
+    loaded.module.eval()
+    if source is not _factory:  # code of the user's may ask for an order of its own
+        loaded.module.to(memory_format=torch.channels_last)  # what convolutions run best in
     if any(p.device.type == "cpu" and p.dtype in HALVES for p in loaded.module.parameters()):
         loaded.module.float()
     if num_classes == 0 and not loaded.unscored:
@@ -81,12 +89,21 @@ def load_model(
     own = loaded.preprocessing
     changed = Preprocessing(
         size=own.size if size is None else size,
-        mean=own.mean if mean is None else mean,
-        std=own.std if std is None else std,
+        mean=_of_channels(own.channels, mean, own.mean),
+        std=_of_channels(own.channels, std, own.std),
         fixed=own.fixed,
         interpolation=own.interpolation,
     )
     return replace(loaded, name=name, preprocessing=changed)
+
+
+def _of_channels(
+    count: int, given: float | Sequence[float] | None, own: Sequence[float]
+) -> Sequence[float]:
+    """Return a number for each channel: what is given, one number for all, or the model's own."""
+    if given is None:
+        return own
+    return [float(given)] * count if isinstance(given, (int, float)) else given
 
 
 def _source_of(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
@@ -187,6 +204,7 @@ def _timm(request: Request) -> LoadedModel:
     if request.weights == DEFAULT:
         names = (module.pretrained_cfg or {}).get("label_names")
     prep = preprocessing_from({**settings, "fixed_input_size": fixed})
+    prep = prep.for_channels(input_channels(module))
     return LoadedModel(
         module,
         request.name,

@@ -283,12 +283,14 @@ def _mixture(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
 
 
-def probe_input(size: tuple[int, int], model: nn.Module, frames: int | None = None) -> Tensor:
-    """Return seeded noise (1, 3, height, width) on the device and in the precision of `model`.
+def probe_input(
+    size: tuple[int, int], model: nn.Module, channels: int = 3, frames: int | None = None
+) -> Tensor:
+    """Return seeded noise (1, channels, height, width), where and as precise as `model` is.
 
-    With `frames` it is that of a clip, (1, 3, frames, height, width).
+    With `frames` it is that of a clip, (1, channels, frames, height, width).
     """
     whole = size if frames is None else (frames, *size)
-    noise = torch.randn((1, 3, *whole), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn((1, channels, *whole), generator=torch.Generator().manual_seed(0))
     weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
     return noise.to(weight.device, weight.dtype)

@@ -29,8 +29,8 @@ class Sample:
     """One image on its way to the model, or why it could not be read.
 
     Attributes:
-        pixels: uint8 (height, width, 3), RGB: the whole photo at the size of the model's input,
-            a square where the preprocessing is `fixed`; None with an error.
+        pixels: levels (height, width, channels) that the model reads: the whole photo at the
+            size of its input, a square where the preprocessing is `fixed`; None with an error.
         width, height: of the photo, upright, in pixels.
         error: what is wrong with it.
         stamp: what it was when it was read; None where nothing can tell.
@@ -89,7 +89,7 @@ def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> S
                 stamp = stamp.of_content(source)
             picture = read_image(source, least=preprocessing.size)
         height, width = picture.full_size
-        return Sample(preprocessing.resize(picture.pixels), width, height, stamp=stamp)
+        return Sample(preprocessing.resize(picture), width, height, stamp=stamp)
     except Exception as error:
         return Sample(None, error=_explained(dataset, index, error), stamp=stamp)
 

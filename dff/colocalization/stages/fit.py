@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dff.colocalization.ranks import Ranks
 from dff.colocalization.run.folder import chunk_name
+from dff.colocalization.stages.chunks import load_chunk
 from dff.colocalization.stages.job import FITTING, Job
 from dff.colocalization.stages.network import Network
 from dff.concepts import ConceptBank, bank_from, cell_lengths, solver
@@ -72,7 +73,7 @@ def fit_bank(
     reports = ranks.gather((len(rows), low, high, longest))
     total = sum(count for count, *_ in reports)
     signed = min(low for _, low, *_ in reports) < 0
-    _check(total, concepts, network, any(a or b for _, a, b, _ in reports))
+    _check(total, concepts, network, any(a or b for _, a, b, _ in reports), paths)
     lengths = cell_lengths(rows, max(length for *_, length in reports))
     rows.div_(lengths)  # every cell counts alike
     factorizer = solver(signed)
@@ -121,9 +122,13 @@ def _counts(paths: Sequence[Path]) -> list[tuple[str, int]]:
     return counts
 
 
-def _check(rows: int, concepts: int, network: Network, something: bool) -> None:
+def _check(
+    rows: int, concepts: int, network: Network, something: bool, paths: Sequence[Path]
+) -> None:
     if not rows:
-        raise FactorizationError("no image could be read: there is nothing to factorize")
+        errors = (error for path in paths for error in load_chunk(path, rows=False).errors)
+        first = next((f"; the first: {error}" for error in errors if error), "")
+        raise FactorizationError(f"no image could be read: there is nothing to factorize{first}")
     if not something:
         raise FactorizationError(
             f"the activations of layer {network.layer!r} are all zero: there is nothing to "

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from dff.activations import STOP, Answer, Tail, intercept
-from dff.activations.borrowing import model_errors
+from dff.activations.failures import model_errors
 from dff.activations.layers import probe_input
 from dff.activations.layouts import over_grid, read_logits
+from dff.activations.memory import input_format
 from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
 from dff.errors import OutOfMemoryError, UsageError
@@ -69,13 +70,15 @@ class Network:
         if precision == "auto":
             precision = "float32" if self.device.type == "cpu" else "bfloat16"
         self.precision = precision
-        size = self.preprocessing.size
-        self.model = fused(explainer.model, self.layer, probe_input((size, size), explainer.model))
+        size, channels = self.preprocessing.size, self.preprocessing.channels
+        probe_image = probe_input((size, size), explainer.model, channels)
+        self.model = fused(explainer.model, self.layer, probe_image)
+        self._memory = input_format(explainer.model)
         self._most = sys.maxsize  # images at a time, once memory ran out
-        probe = self(np.zeros((1, size, size, 3), np.uint8))
+        probe = self(self._black())
         self.channels = int(probe.rows.shape[2])
         self.classes = None if probe.logits is None else int(probe.logits.shape[1])
-        own = explainer.grid(torch.empty(self._shape), torch.empty(3, size, size))
+        own = explainer.grid(torch.empty(self._shape), torch.empty(size, size))
         self.grid: Grid = own.finer(self.fine)
 
     @property
@@ -84,7 +87,7 @@ class Network:
         return self.grid.shape
 
     def __call__(self, pixels: np.ndarray, *, predict: bool = True) -> Passed:
-        """Run a batch, uint8 (n, size, size, 3), RGB; end at the layer unless `predict`.
+        """Run a batch of levels (n, size, size, channels); end at the layer unless `predict`.
 
         A model without a head ends there always.
 
@@ -136,8 +139,8 @@ class Network:
             return None
         concepts = torch.cat([bank.at_full_presence, torch.zeros_like(bank.components[:1])])
         maps = torch.empty(1, self.channels, *self._shape, dtype=self.explainer.dtype)
-        black = np.zeros((1, *(self.preprocessing.size,) * 2, 3), np.uint8)
-        tail = Tail(self.model, self.layer, self._input(black), layout=self.explainer.layout,
+        black = self._input(self._black())
+        tail = Tail(self.model, self.layer, black, layout=self.explainer.layout,
                     score=self.explainer.score)  # fmt: skip
         logits = tail(over_grid(concepts, maps.to(self.device))).float()
         return logits[:-1], logits[-1]
@@ -151,10 +154,13 @@ class Network:
             digest.update(memoryview(flat.view(torch.uint8).numpy()))
         return digest.hexdigest()
 
+    def _black(self) -> np.ndarray:
+        return np.zeros((1, *(self.preprocessing.size,) * 2, self.preprocessing.channels), np.uint8)
+
     def _input(self, pixels: np.ndarray) -> Tensor:
         levels = torch.from_numpy(pixels).to(self.device)
         x = self.preprocessing.normalise(levels).to(self.explainer.dtype)
-        return x.permute(0, 3, 1, 2)  # channels-last in memory
+        return x.permute(0, 3, 1, 2).contiguous(memory_format=self._memory)
 
     def _to_layer(self, x: Tensor) -> Tensor:
         seen: list[Tensor] = []
@@ -167,7 +173,7 @@ class Network:
         return seen[0]
 
     def _run(self, x: Tensor, fn: Any) -> Any:
-        with model_errors(x), self._autocast(), torch.inference_mode():
+        with model_errors(self.model, x), self._autocast(), torch.inference_mode():
             return intercept(self.model, self.layer, fn, x, layout=self.explainer.layout)
 
     def _autocast(self) -> AbstractContextManager[Any]:
