@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, intercept, resolve_layer
 from dff.activations.borrowing import plainly
+from dff.activations.gradientless import no_gradients
 from dff.activations.layouts import main_tensor
 from dff.errors import ModelError, UsageError
 from dff.labels import class_index
@@ -103,6 +104,8 @@ class GradCAM:
         self, input_tensor: Tensor, targets: Sequence[Target] | Target | None
     ) -> tuple[list[Tensor], tuple[Tensor | None, ...]]:
         """Return the activations of each layer, and the gradients of the score to them."""
+        if reason := no_gradients(self.model):
+            raise ModelError(reason)
         maps: list[Tensor] = []
         output = intercept(
             self.model,

@@ -125,7 +125,7 @@ def video():
     ],
 )
 def test_what_was_met_and_what_to_do(make, size, message):
-    prep = dff.Preprocessing(size=size, mean=0.5, std=0.5)
+    prep = dff.Preprocessing(size=size, mean=(0.5, 0.5, 0.4), std=0.5)
     with pytest.raises(ModelError, match=message) as raised:
         dff.Explainer(seeded(make), preprocessing=prep)
     assert raised.value.__cause__ is not None

@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dff.activations.interrupts import bracketed
 
-__all__ = ["Visit", "borrowed", "plainly"]
+__all__ = ["Visit", "borrowed", "plainly", "unheard"]
 
 Result = TypeVar("Result")
 Visit = Callable[[str, nn.Module, Any], Any]
@@ -160,7 +160,8 @@ class _Loan:
                     module.training = False
             self._uncompiled = _compiled(self.model) and _eager.take()
         for name, module in self.named.items():
-            self._handles.append(module.register_forward_hook(self._hook(name)))
+            # As nn.Module does it: those of torch.jit refuse, and yet call hooks (unheard()).
+            self._handles.append(nn.Module.register_forward_hook(module, self._hook(name)))
         _running.innermost = self
 
     def give_back(self) -> None:
@@ -189,3 +190,15 @@ class _Loan:
                 _running.innermost = self
 
         return hook
+
+
+def unheard(model: nn.Module) -> str | None:
+    """Return why parts of a model cannot be heard if it is compiled by torch.jit; else None."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"its part {name!r}" if name else "the model"
+            return (
+                f"{what} is compiled by torch.jit (script or trace), which calls no hooks of its "
+                "parts: hand in the Python module that it was made from"
+            )
+    return None

@@ -134,7 +134,10 @@ def _meta(failure: _Failure, _: re.Match[str]) -> str | None:
 
 
 def _several_inputs(failure: _Failure, found: re.Match[str]) -> str | None:
-    names = list(inspect.signature(failure.model.forward).parameters)
+    try:
+        names = list(inspect.signature(failure.model.forward).parameters)
+    except (TypeError, ValueError):  # compiled
+        return None
     lacking = found[0].startswith("missing") and failure.layer() is None
     if not lacking and names[:1] != ["input_ids"]:
         return None
@@ -226,7 +229,5 @@ RULES: tuple[tuple[str, Advice], ...] = (
     (r"'quantized::|Quantized\w+' backend", _said(
         "its int8 layers met floating-point numbers, or the others int8: put QuantStub and "
         "DeQuantStub where they change, as torch.ao.quantization.QuantWrapper does")),
-    (r"not supported on ScriptModules", _said(
-        "it is compiled by torch.jit: give the Python module that it was made from")),
 )  # fmt: skip
 """By what the model's error says: what to do; the first that has an answer is taken."""

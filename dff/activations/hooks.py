@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dff.activations.borrowing import borrowed
+from dff.activations.borrowing import borrowed, unheard
 from dff.activations.layouts import (
     Layout,
     Rearrangement,
@@ -145,7 +145,8 @@ def intercept(
     except _Stopped:
         return None
     if idle := [name for name, count in runs.items() if not count]:
-        raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; choose one that does")
+        reason = unheard(model) or "choose one that does"
+        raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; {reason}")
     return result
 
 
@@ -158,7 +159,8 @@ def _answer(
     layout: LayoutLike,
 ) -> Any:
     """Hand one output to `fn` as maps, and return what the model shall go on with."""
-    tensor = main_tensor(output)
+    stored = main_tensor(output)
+    tensor = stored.dequantize() if stored.is_quantized else stored
     reading = _reading(name, output, tensor, input_size, layout)
     if grad:
         torch.set_grad_enabled(True)
@@ -181,7 +183,7 @@ def _answer(
         # A copy, so that what `fn` keeps is not overwritten by an in-place operation further on.
         maps = maps.clone() if answer is None else answer.to(maps)
     new = reading.from_maps(maps, tensor, source)
-    return replace_main_tensor(output, stored_like(new, tensor))
+    return replace_main_tensor(output, stored_like(new, stored))
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -234,7 +234,8 @@ def _logits_of(output: Any) -> Tensor:
     """Return what an output calls its logits, else its main tensor."""
     is_mapping = isinstance(output, Mapping)
     named = output.get("logits") if is_mapping else getattr(output, "logits", None)
-    return named if isinstance(named, Tensor) else main_tensor(output)
+    found = named if isinstance(named, Tensor) else main_tensor(output)
+    return found.dequantize() if found.is_quantized else found
 
 
 def over_grid(vectors: Tensor, maps: Tensor) -> Tensor:
@@ -269,7 +270,7 @@ def replace_main_tensor(output: Any, new: Tensor) -> Any:
 def _walk(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
     """Rebuild `output` with `visit` applied to every tensor that could be the main one."""
     if isinstance(output, Tensor):
-        suitable = output.is_floating_point() and output.dim() >= 2
+        suitable = (output.is_floating_point() or output.is_quantized) and output.dim() >= 2
         return visit(output) if suitable else output
     if isinstance(output, Mapping):
         cls: Any = type(output)

@@ -48,14 +48,15 @@ def draw_overlay(
 def draw_panel(photo: Photo, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
     """Draw photo | concepts | Grad-CAM side by side, with titles and the legend.
 
-    Grad-CAM is left out where the concepts have no scores.
+    Grad-CAM is left out where the concepts have no scores, or the model no gradients.
     """
     pixels = _reduced(photo.picture)
     size = (pixels.shape[0], pixels.shape[1])
     class_index = None if photo.shared.headless and target is None else photo.target(target)
     concepts = rendering.overlay(pixels, photo.heatmaps(size), colors=photo.bank.colors)
     pictures = [(photo.picture.name, pixels), (f"{len(photo.bank)} concepts", concepts)]
-    if class_index is not None and not photo.shared.unscored:
+    unscored = photo.shared.unscored or photo.undifferentiable
+    if class_index is not None and not unscored:
         heatmap = rendering.heatmap_overlay(pixels, photo.cam(class_index, size))
         pictures.append((f"Grad-CAM: {photo.shared.class_name(class_index)}", heatmap))
     return rendering.panel(pictures, legend=legend_entries(photo.shared, top_k=top_k))

@@ -66,6 +66,7 @@ def photo_contributions(
 ) -> Contributions:
     """Split the photo's own logits into one number a concept, and the rest."""
     photo.shared.check_scored()
+    photo.check_differentiable()
     names, weights = logit_mixtures(photo, target, versus)
     forward, coefficients = rest_of_model(photo)
     split = scoring.split_logits(
@@ -114,6 +115,7 @@ def _ablation(photo: Photo, weights: Tensor) -> Tensor:
 
 
 def _gradient(photo: Photo, weights: Tensor) -> Tensor:
+    photo.check_differentiable()
     return scoring.gradient_times_coefficient(*rest_of_model(photo), weights)
 
 

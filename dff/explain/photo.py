@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from dff.activations import Tail
+from dff.activations.gradientless import no_gradients
+from dff.activations.layers.graph import leads_to
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, ModelError, UsageError
 from dff.explain.one_pass import Tape
@@ -139,6 +141,27 @@ class Photo:
         """(3, height, width): the model's input, normalised."""
         return self.tail.inputs[self.item].detach()
 
+    @property
+    def undifferentiable(self) -> str | None:
+        """Why no gradient passes from the layer to the logits; None where one may."""
+        reason = no_gradients(self.tail.model)
+        asked = self.tape.maps.requires_grad
+        if not reason and asked and not leads_to(self.tape.logits, self.tape.maps):
+            return (
+                "no gradient passes the rest of the model (something in it detaches): ask for the "
+                "evidence 'ablation', 'blur' or 'sobol', which need none"
+            )
+        return reason
+
+    def check_differentiable(self) -> None:
+        """Raise with the reason if no gradient passes the rest of the model.
+
+        Raises:
+            ModelError: it is quantised, or records nothing.
+        """
+        if reason := self.undifferentiable:
+            raise ModelError(reason)
+
     def target(self, target: Target | None = None) -> int:
         """Return a class index for an index, a name, or None (the photo's likeliest class).
 
@@ -194,6 +217,7 @@ class Photo:
             ModelError: the model has no head.
         """
         self.shared.check_scored()
+        self.check_differentiable()
         if not self.tape.logits.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
         logit = self.tape.logits[self.item, self.target(target)]

@@ -54,7 +54,7 @@ def describe(module: nn.Module) -> LoadedModel:
         ModelError: a masked autoencoder of Hugging Face that would drop and shuffle its patches.
     """
     module = unwrapped(module)
-    name = type(module).__name__
+    name = str(getattr(module, "original_name", type(module).__name__))  # of torch.jit
     settings = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     if isinstance(settings, dict) and "mean" in settings:
         name = str(settings.get("architecture") or name)

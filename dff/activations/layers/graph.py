@@ -1,4 +1,4 @@
-"""The autograd graph of a pass: which of its nodes every path goes through."""
+"""The autograd graph of a pass: what it leads to, which of its nodes every path goes through."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["children", "cuts"]
+__all__ = ["children", "cuts", "leads_to"]
 
 
 def cuts(root: Any, nodes: list[Any], leaf: Tensor) -> set[Any]:
@@ -26,6 +26,16 @@ def cuts(root: Any, nodes: list[Any], leaf: Tensor) -> set[Any]:
             above[child] += above[node]
     total = below[root]
     return {node for node in nodes if total and above.get(node, 0) * below.get(node, 0) == total}
+
+
+def leads_to(output: Tensor, tensor: Tensor) -> bool:
+    """Return whether the graph of `output` has a path to `tensor`, a leaf or not."""
+    if output.grad_fn is None:
+        return False
+    return any(
+        node is tensor.grad_fn or getattr(node, "variable", None) is tensor
+        for node in _topological(output.grad_fn)
+    )
 
 
 def children(node: Any) -> list[Any]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dff.activations.borrowing import unheard
+from dff.activations.gradientless import by_swapping, no_gradients
 from dff.activations.hooks import observe
 from dff.activations.layers.geometry import Geometry, geometry
 from dff.activations.layers.graph import children, cuts
@@ -26,7 +29,7 @@ from dff.activations.layouts import (
     read_scores,
     tensors_of,
 )
-from dff.activations.naming import fused_parts
+from dff.activations.naming import fused_parts, split_part
 from dff.activations.recognition import possible_layouts
 from dff.errors import LayerError
 
@@ -219,10 +222,13 @@ def survey(
     leaf = inputs.detach().clone().requires_grad_()
     # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
     output = observe(model, visit, leaf + 0, grad=True)
+    if not any(info.layout for info in layers.values()) and (reason := unheard(model)):
+        raise LayerError(f"no layer of this model has a grid: {reason}")
     scored = score is not None or (head and not is_backbone_output(output))
     with torch.enable_grad():
         result = read_scores(output, score)
-    if result.grad_fn is not None:
+    reaching: set[str] = set()
+    if result.grad_fn is not None and not no_gradients(model):
         through = cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
         reaching = _reaching(result, leaf, nodes, layers) if scored else set(nodes)
         if not reaching:  # a head whose weights are still zero: look from what enters it
@@ -230,9 +236,27 @@ def survey(
         for (name, (node, _)), info in zip(nodes.items(), map(layers.get, nodes), strict=True):
             assert info is not None
             layers[name] = replace(info, passes_all=node in through, reaches=name in reaching)
+    if not reaching:
+        _try_layers(model, inputs, layers, partial(read_scores, score=score), scored)
     width = int(result.shape[-1])
     outputs, embedding = (width, None) if scored else (0, width)
     return Survey(tuple(layers.values()), outputs, embedding, leaf, tensors)
+
+
+def _try_layers(
+    model: nn.Module,
+    inputs: Tensor,
+    layers: dict[str, LayerInfo],
+    read: Callable[[Any], Tensor],
+    scored: bool,
+) -> None:
+    """Find what the layers have a say in where no gradient tells."""
+    able = [name for name, info in layers.items() if info.layout and info.runs == 1]
+    whole = {name: split_part(name)[0] for name in able}
+    reaching, passing = by_swapping(model, inputs, set(whole.values()), read)
+    for name, of in whole.items():
+        reaches = of in reaching or not scored
+        layers[name] = replace(layers[name], passes_all=of in passing, reaches=reaches)
 
 
 def _reaching(

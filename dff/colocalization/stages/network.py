@@ -148,10 +148,11 @@ class Network:
     def digest(self) -> str:
         """Return a digest of all parameters and buffers."""
         digest = hashlib.blake2b(digest_size=8)
-        for name, tensor in sorted(self.explainer.model.state_dict().items()):
+        for name, value in sorted(self.explainer.model.state_dict().items()):
             digest.update(name.encode())
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+            # int8 layers keep (weight, bias), and their dtype
+            for part in value if isinstance(value, tuple) else (value,):
+                digest.update(_bytes_of(part))
         return digest.hexdigest()
 
     def _black(self) -> np.ndarray:
@@ -180,3 +181,12 @@ class Network:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _bytes_of(value: Any) -> bytes:
+    """Return the numbers of a tensor as bytes; what else a state holds as it is printed."""
+    if not isinstance(value, Tensor):
+        return repr(value).encode()
+    plain = value.dequantize() if value.is_quantized else value
+    flat = plain.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()

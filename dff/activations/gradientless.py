@@ -1,0 +1,82 @@
+"""Models that gradients do not pass: which they are, and what a layer has a say in, by trying.
+
+The output that a layer has on one image takes the place of what it has on another. If the model's
+own output then is the other image's, everything passes through the layer; if only the grid is
+exchanged, and that changes the output, the grid has a say in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dff.activations.borrowing import borrowed
+from dff.activations.hooks import Answer, intercept, observe
+from dff.activations.layouts import main_tensor, replace_main_tensor
+from dff.errors import DFFError
+
+__all__ = ["by_swapping", "no_gradients"]
+
+
+def no_gradients(model: nn.Module) -> str | None:
+    """Return why no gradient passes a model, and what to ask for instead; None if one does."""
+    for name, module in model.named_modules():
+        if ".quantized" in type(module).__module__:
+            return (
+                f"no gradient passes int8 layers (as {name!r}, a {type(module).__name__}): "
+                "Grad-CAM, contributions, checks and the evidence 'gradient' need the model "
+                "before it was quantised; the evidence 'ablation', 'blur' and 'sobol' do not"
+            )
+    return None
+
+
+def by_swapping(
+    model: nn.Module, x: Tensor, names: Iterable[str], read: Callable[[Any], Tensor]
+) -> tuple[set[str], set[str]]:
+    """Return the layers whose grid reaches the output, and those that everything passes through.
+
+    Args:
+        model: any module.
+        x: (1, channels, height, width) an image.
+        names: of layers with a grid that run once.
+        read: from the model's output to the scores.
+    """
+    layers = {name: model.get_submodule(name) for name in names}
+    kept: dict[str, Any] = {}
+
+    def keep(name: str, _module: nn.Module, output: Any) -> None:
+        if name in layers:
+            kept[name] = replace_main_tensor(output, main_tensor(output).clone())
+
+    other = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).to(x)
+    own = read(borrowed(model, lambda: model(x)))
+    others = read(observe(model, keep, other))
+    reaching, passing = set(), set()
+    for name, layer in layers.items():
+        maps: list[Tensor] = []
+
+        def capture(found: Tensor, maps: list[Tensor] = maps) -> None:
+            maps.append(found.clone())
+
+        def exchange(_: Tensor, maps: list[Tensor] = maps) -> Answer:
+            return maps[0]
+
+        try:
+            intercept(model, name, capture, other)
+            if not _same(read(intercept(model, name, exchange, x)), own):
+                reaching.add(name)
+            swapped = borrowed(
+                model, lambda: model(x), named={name: layer}, visit=lambda name, *_: kept[name]
+            )
+        except DFFError:
+            continue
+        if _same(read(swapped), others):
+            passing.add(name)
+    return reaching, passing
+
+
+def _same(scores: Tensor, others: Tensor) -> bool:
+    return torch.allclose(scores.float(), others.float(), rtol=1e-4, atol=1e-6)
