@@ -94,13 +94,14 @@ def analyze(
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.images import read_image
+    from dff.images import is_video, read_image
 
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     chosen_formats, asked = check_formats(formats), check_evidence(evidence)
     pictures = [
-        read_image(image, allow_private=allow_private) for image in progress(images, "reading")
+        image if is_video(image) else read_image(image, allow_private=allow_private)
+        for image in progress(images, "reading")
     ]
     kept = ConceptBank.load(bank) if bank else None
     groups = _groups(pictures, out, separate)
@@ -113,6 +114,8 @@ def analyze(
     )
     with working(f"loading {chosen.model}"):
         explainer = chosen.explainer(factorizer=factorizer)
+    if explainer.preprocessing.frames and not all(map(is_video, images)):
+        raise UsageError(f"{chosen.model} takes clips: name videos, such as clip.mp4")
     if explainer.unscored and (asked or check or (explainer.headless and target is not None)):
         raise ModelError(explainer.unscored)
     reports = []
@@ -128,24 +131,31 @@ def analyze(
         print_json(reports[0] if len(reports) == 1 else reports)
 
 
-def _groups(pictures: list[Picture], out: Path, separate: bool) -> dict[Path, list[Picture]]:
+def _groups(
+    pictures: list[Picture | str], out: Path, separate: bool
+) -> dict[Path, list[Picture | str]]:
     """Return the photos that share their concepts, by the folder for their results."""
     if not separate or len(pictures) == 1:
         return {out: pictures}
     from dff.images.names import distinct_names
 
-    names = distinct_names(picture.name for picture in pictures)
+    names = distinct_names(_name(picture) for picture in pictures)
     return {out / name: [picture] for name, picture in zip(names, pictures, strict=True)}
 
 
+def _name(picture: Picture | str) -> str:
+    """Return the name of a photo, or of a video by its path."""
+    return Path(picture).stem if isinstance(picture, str) else picture.name
+
+
 def _planned(
-    group: list[Picture], formats: Sequence[str], evidence: bool, check: bool
+    group: list[Picture | str], formats: Sequence[str], evidence: bool, check: bool
 ) -> list[str]:
     """Return the names of all files that photos analysed together will become."""
     from dff.explain.saving import output_names
     from dff.images.names import distinct_names
 
-    names = distinct_names(picture.name for picture in group)
+    names = distinct_names(_name(picture) for picture in group)
     files = output_names(names, formats)
     files += [f"{name}_check.png" for name in names if check]
     return [*files, "evidence.json"] if evidence or check else files
@@ -169,7 +179,9 @@ def _trust(
     if not evidence and not check:
         return []
     files: dict[str, Content] = {}
-    for photo, name, about in zip(result, file_names(result.photos), images, strict=True):
+    reported = iter(images)
+    for photo, name in zip(result.clips, file_names(result.photos), strict=True):
+        about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
         if evidence:
             about["evidence"] = _evidence(photo, evidence, target, versus)
         if check:
@@ -186,7 +198,7 @@ def _evidence(
     photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
 ) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
-    shown = photo.photos[0].picture.name
+    shown = photo.name
     columns = []
     for kind in kinds:
         with working(f"{kind} of {shown}"):
@@ -206,7 +218,7 @@ def _evidence(
 
 def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Callable[[], Image]]:
     """Print a photo's check, and return its figures and what draws its curves."""
-    shown = photo.photos[0].picture.name
+    shown = photo.name
     with working(f"checking {shown}"):
         measured = photo.check(target)
     figures = measured.as_dict()
@@ -226,6 +238,7 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
 
+    kind = "photo" if result.photos[0].strip is None else "frame"
     rows = [
         (
             swatch("#" + bytes(color.tolist()).hex(), name),
@@ -236,15 +249,15 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
             zip(result.bank.colors, result.bank.names, result.bank.shares.tolist(), strict=True)
         )
     ]
-    say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} photo(s)")
+    say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} {kind}(s)")
     if result.shared.headless:
         print_table(["concept", ">share"], [row[:2] for row in rows])
     else:
         print_table(["concept", ">share", "top classes at full presence"], rows)
         if result.unscored:
             say(result.unscored)
-        for photo in result.photos:
-            say(f"{photo.picture.name}: {classes(photo.predictions(top_k=3))}")
+        for clip in result.clips:
+            say(f"{clip.name}: {classes(clip.predictions(top_k=3))}")
     for photo in result.photos:
         if photo.picture.shown and photo.image.shape[0] != 3:
             say(f"{photo.picture.name}: drawn over {photo.picture.shown}")

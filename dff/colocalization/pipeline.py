@@ -73,6 +73,11 @@ def colocalize(
     images = open_dataset(dataset, skip=folder.path)
     check_apart(images, folder.path)
     explainer = model if isinstance(model, Explainer) else Explainer(model)
+    if explainer.preprocessing.frames is not None:
+        raise UsageError(
+            f"{explainer.name} takes clips, and a dataset is of photos: explain clips one by one "
+            "(`dff analyze clip.mp4`), or take a model of photos for the frames of videos"
+        )
     network = Network(explainer, precision=options.precision)
     job = Job(
         folder, images, network, _plan(len(images), network, concepts, options), concepts, masks,

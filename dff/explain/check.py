@@ -101,6 +101,7 @@ class Check:
 def check_photo(photo: Photo, target: Target | None, *, seed: int = 0) -> Check:
     """Measure how faithful the photo's concepts are to the model, for one class."""
     photo.shared.check_scored()
+    photo.check_still("a check")
     class_index = photo.target(target)
     split = photo_contributions(photo, class_index)
     forward, w = rest_of_model(photo)

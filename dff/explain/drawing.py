@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -11,7 +13,7 @@ from dff.images import Picture
 from dff.maps import fitted, within
 from dff.rendering import LegendEntry
 
-__all__ = ["draw_overlay", "draw_panel", "legend_entries"]
+__all__ = ["draw_overlay", "draw_panel", "file_name", "legend_entries"]
 
 LONGEST_SIDE = 2048
 """Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
@@ -34,32 +36,61 @@ def legend_entries(shared: SharedConcepts, *, top_k: int = 3) -> list[LegendEntr
 
 
 def draw_overlay(
-    photo: Photo, *, top_k: int = 3, with_legend: bool = True, image_weight: float = 0.5
+    photos: Sequence[Photo],
+    *,
+    top_k: int = 3,
+    with_legend: bool = True,
+    image_weight: float = 0.5,
 ) -> Image.Image:
-    """Draw the strongest concept at each pixel over the photo, with a legend at its right."""
-    pixels = _reduced(photo.picture)
-    maps = photo.heatmaps((pixels.shape[0], pixels.shape[1]))
-    painted = rendering.overlay(pixels, maps, colors=photo.bank.colors, image_weight=image_weight)
+    """Draw the strongest concept at each pixel over the photo, with a legend at its right.
+
+    `photos` is one, or the frames of a clip, which are set in rows.
+    """
+    painted = rendering.film([_overlaid(photo, image_weight) for photo in photos])
     if not with_legend:
         return Image.fromarray(painted)
-    return rendering.panel([("", painted)], legend=legend_entries(photo.shared, top_k=top_k))
+    return rendering.panel([("", painted)], legend=legend_entries(photos[0].shared, top_k=top_k))
 
 
-def draw_panel(photo: Photo, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
+def draw_panel(
+    photos: Sequence[Photo], *, target: Target | None = None, top_k: int = 3
+) -> Image.Image:
     """Draw photo | concepts | Grad-CAM side by side, with titles and the legend.
+
+    `photos` is one, or the frames of a clip, which are set in rows in each picture.
 
     Grad-CAM is left out where the concepts have no scores, or the model no gradients.
     """
-    pixels = _reduced(photo.picture)
-    size = (pixels.shape[0], pixels.shape[1])
+    photo = photos[0]
     class_index = None if photo.shared.headless and target is None else photo.target(target)
-    concepts = rendering.overlay(pixels, photo.heatmaps(size), colors=photo.bank.colors)
-    pictures = [(photo.picture.name, pixels), (f"{len(photo.bank)} concepts", concepts)]
+    concepts = rendering.film([_overlaid(frame) for frame in photos])
+    pictures = [
+        (file_name(photos), rendering.film([_reduced(frame.picture) for frame in photos])),
+        (f"{len(photo.bank)} concepts", concepts),
+    ]
     unscored = photo.shared.unscored or photo.undifferentiable
     if class_index is not None and not unscored:
-        heatmap = rendering.heatmap_overlay(pixels, photo.cam(class_index, size))
+        heatmap = rendering.film([_heated(frame, class_index) for frame in photos])
         pictures.append((f"Grad-CAM: {photo.shared.class_name(class_index)}", heatmap))
     return rendering.panel(pictures, legend=legend_entries(photo.shared, top_k=top_k))
+
+
+def file_name(photos: Sequence[Photo]) -> str:
+    """Return the name of a photo, or of the clip that these are the frames of."""
+    name = photos[0].picture.name
+    return name if len(photos) == 1 else name.rpartition("-")[0] or name
+
+
+def _overlaid(photo: Photo, image_weight: float = 0.5) -> np.ndarray:
+    pixels = _reduced(photo.picture)
+    maps = photo.heatmaps((pixels.shape[0], pixels.shape[1]))
+    return rendering.overlay(pixels, maps, colors=photo.bank.colors, image_weight=image_weight)
+
+
+def _heated(photo: Photo, class_index: int) -> np.ndarray:
+    pixels = _reduced(photo.picture)
+    cam = photo.cam(class_index, (pixels.shape[0], pixels.shape[1]))
+    return rendering.heatmap_overlay(pixels, cam)
 
 
 def _reduced(picture: Picture) -> np.ndarray:

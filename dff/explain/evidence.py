@@ -124,6 +124,7 @@ def _sobol(photo: Photo, weights: Tensor) -> Tensor:
 
 
 def _blur(photo: Photo, weights: Tensor) -> Tensor:
+    photo.check_still("the evidence 'blur'")
     cells = presence(photo.coefficients, photo.bank.scale.cpu())
     size = (int(photo.image.shape[1]), int(photo.image.shape[2]))
     masks = upsample(cells, size, photo.grid)

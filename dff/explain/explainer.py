@@ -31,12 +31,12 @@ from dff.concepts import (
 from dff.errors import ModelError, UsageError
 from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
-from dff.explain.inputs import Images, as_list, fitting, from_tensor
+from dff.explain.inputs import Images, Shot, fitting, from_tensor, read_shots, to_tensors
 from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
-from dff.explain.photo import Photo, SharedConcepts
+from dff.explain.photo import Photo, SharedConcepts, Strip
 from dff.explain.sweep import Sweep
 from dff.explain.target_layer import ends_of, target_layer, why_unscored
-from dff.images import Picture, Preprocessing, read_image
+from dff.images import Preprocessing
 from dff.maps import Grid
 from dff.models import LoadedModel, describe, load_model, without_head
 
@@ -102,7 +102,7 @@ class Explainer:
         self.class_names = tuple(names) if names is not None else None
         self.score = score
         prep = self.preprocessing
-        probe = probe_input((prep.size, prep.size), self.model, prep.channels)
+        probe = probe_input((prep.size, prep.size), self.model, prep.channels, prep.frames)
         self.device, self.dtype = probe.device, probe.dtype
         self._memory = input_format(self.model)
         name = None if layer is None else resolve_layer(self.model, layer)[0]
@@ -111,6 +111,8 @@ class Explainer:
         )
         self.layer, self.layer_info = info.name, info
         self.layout = layout or ends_of(info)
+        own_grids = info.layout.frames if info.layout else None
+        self._grids = None if prep.frames is None else own_grids or 1
         self.headless = not surveyed.outputs
         own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
         self.unscored = own if self.headless else why_unscored(info)
@@ -194,36 +196,34 @@ class Explainer:
         return plainly(lambda: self._explained(images, fit, cam))
 
     def _explained(self, images: Images, fit: Factorize, cam: bool) -> Explanation:
+        prep = self.preprocessing
         if isinstance(images, Tensor):
-            return self._pass(*from_tensor(images, self.preprocessing), fit, cam)
-        pictures = [read_image(image) for image in as_list(images)]
-        if not pictures:
-            raise UsageError("no image to explain: the list is empty")
+            return self._pass(*from_tensor(images, prep), fit, cam)
+        shots = read_shots(images, prep)
         try:
-            return self._pass(pictures, _tensors(pictures, self.preprocessing), fit, cam)
+            return self._pass(shots, to_tensors(shots, prep), fit, cam)
         except ModelError:
-            square = self.preprocessing.size, self.preprocessing.size
-            tensors = _tensors(pictures, self.preprocessing)
-            if all(tuple(x.shape[1:]) == square for x in tensors):
+            square = prep.size, prep.size
+            if all(tuple(x.shape[-2:]) == square for x in to_tensors(shots, prep)):
                 raise
             # Perhaps it takes nothing but squares (its positions are fixed).
-            squashing = replace(self.preprocessing, fixed=True)
-            explanation = self._pass(pictures, _tensors(pictures, squashing), fit, cam)
+            squashing = replace(prep, fixed=True)
+            explanation = self._pass(shots, to_tensors(shots, squashing), fit, cam)
         self.preprocessing = squashing  # from now on, as that worked
         return explanation
 
     def _pass(
-        self, pictures: Sequence[Picture], tensors: Sequence[Tensor], fit: Factorize, cam: bool
+        self, shots: Sequence[Shot], tensors: Sequence[Tensor], fit: Factorize, cam: bool
     ) -> Explanation:
         """Run the pass, in batches that memory has room for."""
         sizes = [tuple(x.shape) for x in tensors]
         return in_batches(
-            sizes, lambda batches: self._in_batches(pictures, tensors, batches, fit, cam)
+            sizes, lambda batches: self._in_batches(shots, tensors, batches, fit, cam)
         )
 
     def _in_batches(
         self,
-        pictures: Sequence[Picture],
+        shots: Sequence[Shot],
         tensors: Sequence[Tensor],
         batches: Sequence[Sequence[int]],
         fit: Factorize,
@@ -233,7 +233,7 @@ class Explainer:
         run = unscored_pass if self.headless else partial(one_pass, score=self.score, grad=cam)
         stitch = None if self.fine == 1 else self.stitch
         result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
-        return self._explanation(pictures, groups, batches, result)
+        return self._explanation(shots, groups, batches, result)
 
     def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
         stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
@@ -241,7 +241,7 @@ class Explainer:
 
     def _explanation(
         self,
-        pictures: Sequence[Picture],
+        shots: Sequence[Shot],
         groups: Sequence[Tensor],
         batches: Sequence[Sequence[int]],
         result: PassResult,
@@ -249,7 +249,7 @@ class Explainer:
         shared = SharedConcepts(
             result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored
         )
-        photos: dict[int, Photo] = {}
+        photos: dict[int, list[Photo]] = {}
         for batch, group, tape, batch_coefficients in zip(
             batches, groups, result.tapes, result.coefficients, strict=True
         ):
@@ -257,18 +257,34 @@ class Explainer:
             grid = self.grid(tape.maps, group)
             for item, i in enumerate(batch):
                 coefficients = batch_coefficients[item].cpu()
-                photos[i] = Photo(
-                    pictures[i], shared, coefficients, grid, self.fine, logits[item], tape, tail,
-                    item,
-                )  # fmt: skip
-        return Explanation(tuple(photos[i] for i in range(len(pictures))))
+                photos[i] = [
+                    Photo(
+                        picture, shared, at_frame, grid, self.fine, logits[item], tape, tail, item,
+                        strip,
+                    )
+                    for picture, (at_frame, strip) in zip(
+                        shots[i], self._frames(coefficients), strict=True
+                    )
+                ]  # fmt: skip
+        return Explanation(tuple(photo for i in range(len(shots)) for photo in photos[i]))
+
+    def _frames(self, coefficients: Tensor) -> list[tuple[Tensor, Strip | None]]:
+        """Return the coefficients of a photo, or those of each frame of a clip."""
+        if self._grids is None:
+            return [(coefficients, None)]
+        count = self.preprocessing.frames or 1
+        strips = [Strip(coefficients, self._grids, i, count) for i in range(count)]
+        return [(strip.at_frame(coefficients), strip) for strip in strips]
 
     def _tail(self, group: Tensor) -> Tail:
         return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
 
     def grid(self, maps: Tensor, x: Tensor) -> Grid:
-        """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w)."""
-        rows, cols = int(maps.shape[-2]), int(maps.shape[-1])
+        """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w).
+
+        Those of a clip are the same for each of its grids.
+        """
+        rows, cols = int(maps.shape[-2]) // (self._grids or 1), int(maps.shape[-1])
         return self._geometry.grid(rows, cols, (int(x.shape[-2]), int(x.shape[-1])))
 
     def stitch(self, maps: Tensor, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
@@ -284,6 +300,8 @@ class Explainer:
         Raises:
             UsageError: `fine` is no whole number from 1 on, or more than the layer's stride.
         """
+        if self._grids is not None and fine > 1:
+            raise UsageError("finer grids are for photos: a clip's are as they come")
         self._probe_grid.finer(fine)
         finer = copy(self)
         finer.fine = fine
@@ -307,7 +325,3 @@ def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
             reason = str(error).splitlines()[0]
             raise UsageError(f"the device {str(device)!r} cannot be used: {reason}") from error
     return loaded
-
-
-def _tensors(pictures: Sequence[Picture], preprocessing: Preprocessing) -> list[Tensor]:
-    return [preprocessing.to_tensor(picture) for picture in pictures]

@@ -15,7 +15,7 @@ from torch import Tensor
 from dff.concepts import ConceptBank
 from dff.explain import saving
 from dff.explain.check import Check, check_photo
-from dff.explain.drawing import draw_overlay, draw_panel, legend_entries
+from dff.explain.drawing import draw_overlay, draw_panel, file_name, legend_entries
 from dff.explain.evidence import (
     Evidence,
     Targets,
@@ -23,7 +23,7 @@ from dff.explain.evidence import (
     photo_evidence,
     photo_module,
 )
-from dff.explain.photo import ALL_OF_IT, ClassScore, Photo, SharedConcepts, Target
+from dff.explain.photo import ALL_OF_IT, ClassScore, Photo, SharedConcepts, Target, clips_of
 from dff.maps import MaskOptions
 from dff.rendering import LegendEntry
 from dff.scoring import ConceptModule, Contributions
@@ -34,6 +34,8 @@ __all__ = ["Explanation"]
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """The concepts of one photo, or of several that share them.
+
+    Of a model of clips the photos are the frames, one after the other (:attr:`clips`).
 
     ``result[i]`` is the explanation of photo i alone, and iterating goes over all. What is asked
     about a photo (`maps`, `cam`, `contributions`, `overlay`, …) is asked about the first one.
@@ -54,6 +56,16 @@ class Explanation:
 
     def __iter__(self) -> Iterator[Explanation]:
         return (Explanation((photo,)) for photo in self.photos)
+
+    @property
+    def name(self) -> str:
+        """The name of the first photo, or of the clip whose frames these are."""
+        return file_name(clips_of(self.photos)[0])
+
+    @property
+    def clips(self) -> list[Explanation]:
+        """The explanation of each photo alone, and of each clip with all its frames."""
+        return [Explanation(clip) for clip in clips_of(self.photos)]
 
     def __repr__(self) -> str:
         return (
@@ -266,9 +278,12 @@ class Explanation:
     ) -> Image.Image:
         """Draw the strongest concept at each pixel over the photo, with a legend at its right."""
         return draw_overlay(
-            self.photos[0], top_k=top_k, with_legend=with_legend, image_weight=image_weight
+            clips_of(self.photos)[0],
+            top_k=top_k,
+            with_legend=with_legend,
+            image_weight=image_weight,
         )
 
     def panel(self, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
         """Draw photo | concepts | Grad-CAM side by side, with titles and the legend."""
-        return draw_panel(self.photos[0], target=target, top_k=top_k)
+        return draw_panel(clips_of(self.photos)[0], target=target, top_k=top_k)

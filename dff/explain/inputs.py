@@ -1,23 +1,66 @@
-"""What a call may be given, as a list of images, or as pictures and tensors."""
+"""What a call may be given, as pictures to look at and tensors to run: photos, or clips.
+
+One input of the model is a photo, or as many frames of a clip as the model takes: its *shot* is a
+row of pictures, one or several.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.images import Picture, Preprocessing, Source
+from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image
 from dff.images.bands import pictured
 
-__all__ = ["Images", "as_list", "fitting", "from_tensor"]
+__all__ = ["Images", "Shot", "fitting", "from_tensor", "read_shots", "to_tensors"]
 
 Images: TypeAlias = "Source | Tensor | Iterable[Source]"
+Shot = tuple[Picture, ...]
+
+
+def read_shots(images: Any, prep: Preprocessing) -> list[Shot]:
+    """Read the photos of a call, or for a model of clips its clips.
+
+    Args:
+        images: photos as :func:`as_list` takes them; or of clips one, as
+            :func:`dff.images.read_clip` takes it, or the paths of several videos.
+        prep: says whether the model takes photos or clips.
+
+    Raises:
+        ImageError: an image or a video that cannot be read.
+        UsageError: no image at all, or a video for a model of photos.
+    """
+    if prep.frames is not None:
+        several = not isinstance(images, (str, np.ndarray)) and isinstance(images, Iterable)
+        clips = list(images) if several else [images]
+        if not several or not all(map(is_video, clips)):
+            clips = [clips if several else images]
+        return [tuple(read_clip(clip, prep.frames)) for clip in clips]
+    sources = as_list(images)
+    if not sources:
+        raise UsageError("no image to explain: the list is empty")
+    for source in sources:
+        if is_video(source):
+            raise UsageError(
+                f"{str(source)!r} is a video, and the model takes photos: give frames of it, run "
+                "`dff colocalize` over it, or take a model of clips, such as r3d_18"
+            )
+    return [(read_image(source),) for source in sources]
+
+
+def to_tensors(shots: Sequence[Shot], prep: Preprocessing) -> list[Tensor]:
+    """Return each shot as an input: (channels, h, w), or of a clip (channels, frames, h, w)."""
+    if prep.frames is None:
+        return [prep.to_tensor(shot[0]) for shot in shots]
+    return [torch.stack([prep.to_tensor(frame) for frame in shot], 1) for shot in shots]
 
 
 def as_list(images: Any) -> list[Any]:
@@ -34,22 +77,30 @@ def as_list(images: Any) -> list[Any]:
     return [images] if single else list(images)
 
 
-def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Picture], list[Tensor]]:
-    """Return a normalised batch as pictures to look at, and its items (channels, height, width).
+def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Shot], list[Tensor]]:
+    """Return a normalised batch as shots to look at, and its items (channels, height, width).
+
+    Those of a model of clips are (channels, frames, height, width).
 
     Raises:
-        UsageError: another shape than (channels, height, width) or (n, channels, height, width),
-            or another number of channels than the model's.
+        UsageError: another shape, or another number of channels or frames than the model's.
     """
-    batch, count = x[None] if x.ndim == 3 else x, prep.channels
-    if batch.ndim != 4 or batch.shape[1] != count or not len(batch):
-        raise UsageError(
-            f"expected a tensor ({count}, height, width) or (n, {count}, height, width), got "
-            f"{tuple(x.shape)}"
-        )
+    start = [prep.channels] if prep.frames is None else [prep.channels, prep.frames]
+    batch = x[None] if x.ndim == len(start) + 2 else x
+    if batch.ndim != len(start) + 3 or list(batch.shape[1:-2]) != start or not len(batch):
+        one = f"{', '.join(map(str, start))}, height, width)"
+        raise UsageError(f"expected a tensor ({one} or (n, {one}, got {tuple(x.shape)}")
     items = list(batch.detach())
-    pictures = [pictured(prep.to_pixels(item)) for item in items]
-    return [replace(picture, name=f"image{i}") for i, picture in enumerate(pictures)], items
+    return [_shown(item, f"image{i}", prep) for i, item in enumerate(items)], items
+
+
+def _shown(item: Tensor, name: str, prep: Preprocessing) -> Shot:
+    if prep.frames is None:
+        return (replace(pictured(prep.to_pixels(item)), name=name),)
+    frames = enumerate(item.unbind(1), 1)
+    return tuple(
+        replace(pictured(prep.to_pixels(frame)), name=f"{name}-{i:02}") for i, frame in frames
+    )
 
 
 def fitting(given: Preprocessing | None, own: Preprocessing) -> Preprocessing:

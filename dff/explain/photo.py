@@ -2,12 +2,14 @@
 
 Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channels). What asks
 about a photo (evidence, checks, drawing, saving) takes a :class:`Photo`; an explanation is a row
-of them, in the same :class:`SharedConcepts`.
+of them, in the same :class:`SharedConcepts`. A clip is a row of photos, too, one a frame: each has
+its own maps, and all that is asked of the model's scores is asked of the whole clip.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from dff.labels import class_index, class_name
 from dff.maps import Grid, MaskOptions, masks_of, rescale, upsample
 from gradcam import grad_cam
 
-__all__ = ["ALL_OF_IT", "ClassScore", "Photo", "SharedConcepts", "Target"]
+__all__ = ["ALL_OF_IT", "ClassScore", "Photo", "SharedConcepts", "Strip", "Target", "clips_of"]
 
 ALL_OF_IT = MaskOptions(components="all")
 
@@ -91,6 +93,35 @@ class SharedConcepts:
 
 
 @dataclass(frozen=True, eq=False)
+class Strip:
+    """Where a frame lies on the strip of its clip's grids.
+
+    Attributes:
+        coefficients: W (k, grids · rows, cols) of the whole clip, one grid below the other.
+        grids: how many grids there are; each stands for the same number of frames.
+        frame: of the clip, from 0.
+        frames: of the clip.
+    """
+
+    coefficients: Tensor
+    grids: int
+    frame: int
+    frames: int
+
+    def at_frame(self, cells: Tensor) -> Tensor:
+        """Return (…, rows, cols) at the frame of cells (…, grids · rows, cols).
+
+        Between the middles of two grids' frames it is interpolated linearly.
+        """
+        grids = cells.unflatten(-2, (self.grids, -1)).movedim(-3, 0)
+        place = (self.frame + 0.5) * self.grids / self.frames - 0.5
+        place = min(max(place, 0.0), self.grids - 1.0)
+        before = int(place)
+        after = min(before + 1, self.grids - 1)
+        return torch.lerp(grids[before], grids[after], place - before)
+
+
+@dataclass(frozen=True, eq=False)
 class Photo:
     """One photo, its concepts, and the rest of the model.
 
@@ -104,6 +135,7 @@ class Photo:
         tape: activations and logits of the batch that the photo ran in.
         tail: the rest of the model, for that batch.
         item: the photo's place in the batch.
+        strip: the clip that the photo is a frame of; None for a photo by itself.
     """
 
     picture: Picture
@@ -115,6 +147,7 @@ class Photo:
     tape: Tape = field(repr=False)
     tail: Tail = field(repr=False)
     item: int = field(repr=False)
+    strip: Strip | None = field(default=None, repr=False)
 
     @property
     def bank(self) -> ConceptBank:
@@ -128,8 +161,36 @@ class Photo:
 
     @property
     def layer_coefficients(self) -> Tensor:
-        """W (k, rows, cols) at the layer's own cells alone: what the rest of the model takes."""
+        """W (k, rows, cols) at the layer's own cells alone: what the rest of the model takes.
+
+        Of a frame it is that of the whole clip, one grid below the other.
+        """
+        if self.strip is not None:
+            return self.strip.coefficients
         return self.coefficients[:, :: self.fine, :: self.fine]
+
+    def in_concepts(self, shared: SharedConcepts, part: slice) -> Photo:
+        """Return the photo with some of its concepts, which are those of `shared`."""
+        strip = self.strip and replace(self.strip, coefficients=self.strip.coefficients[part])
+        return replace(self, shared=shared, coefficients=self.coefficients[part], strip=strip)
+
+    def follows(self, other: Photo) -> bool:
+        """Whether it is the frame after another one of the same clip."""
+        if self.strip is None or other.strip is None or self.tape is not other.tape:
+            return False
+        return self.item == other.item and self.strip.frame == other.strip.frame + 1
+
+    def check_still(self, asked: str) -> None:
+        """Raise if it is a frame of a clip, for which what is `asked` is not offered.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self.strip is not None:
+            raise UsageError(
+                f"{asked} is for photos; of a clip ask for contributions, or for the evidence "
+                "'ablation', 'sobol' or 'gradient'"
+            )
 
     @property
     def activations(self) -> Tensor:
@@ -138,7 +199,7 @@ class Photo:
 
     @property
     def image(self) -> Tensor:
-        """(3, height, width): the model's input, normalised."""
+        """(channels, height, width): the model's input, normalised; of a clip with its frames."""
         return self.tail.inputs[self.item].detach()
 
     @property
@@ -223,6 +284,20 @@ class Photo:
         logit = self.tape.logits[self.item, self.target(target)]
         (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
         gradient = gradients[self.item].float()
-        cells = grad_cam(self.activations[None], gradient[None])[0].cpu().numpy()
+        cells = grad_cam(self.activations[None], gradient[None])[0].cpu()
         size = size or (self.picture.height, self.picture.width)
-        return rescale(upsample(cells, size, self.layer_grid))
+        if self.strip is None:
+            return rescale(upsample(cells.numpy(), size, self.layer_grid))
+        stretched = torch.from_numpy(rescale(cells.numpy()))  # over the whole clip
+        return upsample(self.strip.at_frame(stretched).numpy(), size, self.layer_grid)
+
+
+def clips_of(photos: Sequence[Photo]) -> list[tuple[Photo, ...]]:
+    """Return the frames of each clip together; a photo by itself stands alone."""
+    groups: list[list[Photo]] = []
+    for photo in photos:
+        if groups and photo.follows(groups[-1][-1]):
+            groups[-1].append(photo)
+        else:
+            groups.append([photo])
+    return [tuple(group) for group in groups]

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
-from dff.explain.drawing import draw_overlay, draw_panel
-from dff.explain.photo import Photo, Target
+from dff.explain.drawing import draw_overlay, draw_panel, file_name
+from dff.explain.photo import Photo, Target, clips_of
 from dff.files import Content, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
@@ -60,10 +60,10 @@ def save(
             nothing else (:class:`dff.manifest.Manifest`).
         top_k: classes a concept in legends and JSON.
         target: class of Grad-CAM in the panels; None is each photo's likeliest.
-        formats: "png": for each photo NAME ``NAME_concepts.png`` and ``NAME_panel.png``; "json":
-            ``explanation.json`` (:func:`as_dict`); "arrays": ``arrays.safetensors``
-            (coefficients of each photo, components, logits if the model has a head) and
-            ``bank.safetensors``. None is all of them.
+        formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
+            ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "arrays":
+            ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
+            has a head) and ``bank.safetensors``. None is all of them.
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a file of
@@ -78,9 +78,9 @@ def save(
     manifest.check(output_names(names, chosen))
     files: dict[str, Content] = {}
     if "png" in chosen:
-        for photo, name in zip(photos, names, strict=True):
-            files[f"{name}_concepts.png"] = png(partial(draw_overlay, photo, top_k=top_k))
-            files[f"{name}_panel.png"] = png(partial(draw_panel, photo, top_k=top_k, target=target))
+        for clip, name in zip(clips_of(photos), names, strict=True):
+            files[f"{name}_concepts.png"] = png(partial(draw_overlay, clip, top_k=top_k))
+            files[f"{name}_panel.png"] = png(partial(draw_panel, clip, top_k=top_k, target=target))
     if "json" in chosen:
         files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
     if "arrays" in chosen:
@@ -104,10 +104,11 @@ def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
 def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
     """Return all scores as plain data, for JSON.
 
-    Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
-    [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
-    (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so:
-    their lists of classes are empty, and without a head the photos' predictions, too.
+    Concepts are numbered from 1; each frame of a clip is an image. Shares, probabilities, mean
+    presences and coverages lie in [0, 1]; `coverage` is the part of the photo's cells at half
+    presence or more; a peak is (x, y) in the photo's pixels; `unscored` says why the concepts have
+    no classes, where so: their lists of classes are empty, and without a head the photos'
+    predictions, too.
     """
     shared = photos[0].shared
     bank = shared.bank
@@ -129,7 +130,9 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
             for k in range(len(bank))
         ],
         "images": [
-            _image(photo, name) for photo, name in zip(photos, file_names(photos), strict=True)
+            _image(photo, name)
+            for clip, name in zip(clips_of(photos), file_names(photos), strict=True)
+            for photo in clip
         ],
     }
 
@@ -162,8 +165,8 @@ def _image(photo: Photo, name: str) -> dict[str, Any]:
 
 
 def file_names(photos: Sequence[Photo]) -> list[str]:
-    """Return a file name for each photo (:func:`dff.images.names.distinct_names`)."""
-    return distinct_names(photo.picture.name for photo in photos)
+    """Return a file name for each photo or clip (:func:`dff.images.names.distinct_names`)."""
+    return distinct_names(file_name(clip) for clip in clips_of(photos))
 
 
 def _arrays(photos: Sequence[Photo]) -> dict[str, Any]:

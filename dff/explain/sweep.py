@@ -48,10 +48,7 @@ class Sweep:
             part = slice(start, start + len(bank))
             start = part.stop
             shared = replace(explanation.shared, bank=bank, logits=explanation.concept_logits[part])
-            photos = [
-                replace(photo, shared=shared, coefficients=photo.coefficients[part])
-                for photo in explanation.photos
-            ]
+            photos = [photo.in_concepts(shared, part) for photo in explanation.photos]
             parts.append(Explanation(tuple(photos)))
         return cls(selection, tuple(parts))
 

@@ -47,6 +47,7 @@ class Preprocessing:
         fixed: the model takes nothing but ``size`` x ``size``: photos are squashed to a square.
             Otherwise they keep their aspect ratio.
         interpolation: "bilinear" or "bicubic", antialiased.
+        frames: how many frames of a clip the model takes; None of a model of images.
     """
 
     size: int
@@ -54,6 +55,7 @@ class Preprocessing:
     std: tuple[float, ...]
     fixed: bool
     interpolation: Interpolation
+    frames: int | None
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Preprocessing:
         std: float | Sequence[float] = IMAGENET_STD,
         fixed: bool = False,
         interpolation: Interpolation = "bilinear",
+        frames: int | None = None,
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise UsageError(f"size is a positive whole number of pixels, not {size!r}")
@@ -70,6 +73,10 @@ class Preprocessing:
             raise UsageError(f"size is at most {LARGEST} pixels, not {size}")
         if interpolation not in INTERPOLATIONS:
             raise UsageError(f"interpolation is one of {INTERPOLATIONS}, not {interpolation!r}")
+        if frames is not None and (isinstance(frames, bool) or frames < 1):
+            raise UsageError(
+                f"frames is a positive whole number, or None for images, not {frames!r}"
+            )
         centre, spread = _per_channel(mean, std)
         if min(spread) <= 0:
             raise UsageError(f"std must be positive, not {std!r}")
@@ -79,6 +86,7 @@ class Preprocessing:
             "std": spread,
             "fixed": bool(fixed),
             "interpolation": interpolation,
+            "frames": frames,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -69,7 +69,19 @@ def describe(module: nn.Module) -> LoadedModel:
             _hugging_face(config).for_channels(input_channels(module)),
             hugging_face_labels(config),
         )
-    return LoadedModel(module, name, Preprocessing().for_channels(input_channels(module)))
+    prep = Preprocessing(frames=FRAMES if takes_clips(module) else None)
+    return LoadedModel(module, name, prep.for_channels(input_channels(module)))
+
+
+FRAMES = 16
+"""What video networks customarily take of a clip."""
+
+
+def takes_clips(module: nn.Module) -> bool:
+    """Whether a model takes clips, or volumes: its first convolution has three axes."""
+    kinds = (nn.Conv2d, nn.Conv3d)
+    first = next((part for part in module.modules() if isinstance(part, kinds)), None)
+    return isinstance(first, nn.Conv3d)
 
 
 REARRANGING = ("SpaceToDepth", "PixelUnshuffle", "Focus")

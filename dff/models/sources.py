@@ -19,6 +19,7 @@ from dff.images import Preprocessing
 from dff.labels import read_labels
 from dff.models.hugging_face import hugging_face
 from dff.models.loaded import (
+    FRAMES,
     LoadedModel,
     describe,
     input_channels,
@@ -34,10 +35,10 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def list_models() -> list[str]:
-    """Return the names of torchvision's classification models, and "demo"."""
-    import torchvision  # heavy
+    """Return the names of torchvision's classification models, of photos and of clips; "demo"."""
+    from torchvision import models  # heavy
 
-    return ["demo", *torchvision.models.list_models(module=torchvision.models)]
+    return ["demo", *models.list_models(module=models), *models.list_models(module=models.video)]
 
 
 def load_model(
@@ -78,7 +79,8 @@ def load_model(
     source, rest = _source_of(name)
     loaded = source(Request(rest, str(weights), num_classes or None))
     loaded.module.eval()
-    if source is not _factory:  # code of the user's may ask for an order of its own
+    clips = loaded.preprocessing.frames is not None
+    if source is not _factory and not clips:  # code of the user's may ask for an order of its own
         loaded.module.to(memory_format=torch.channels_last)  # what convolutions run best in
     if any(p.device.type == "cpu" and p.dtype in HALVES for p in loaded.module.parameters()):
         loaded.module.float()
@@ -93,6 +95,7 @@ def load_model(
         std=_of_channels(own.channels, std, own.std),
         fixed=own.fixed,
         interpolation=own.interpolation,
+        frames=own.frames,
     )
     return replace(loaded, name=name, preprocessing=changed)
 
@@ -121,9 +124,8 @@ def _source_of(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
 def _torchvision(request: Request) -> LoadedModel:
     from torchvision import models  # heavy, and other sources do without
 
-    known = models.list_models(module=models)
-    if request.name not in known:
-        hint = closest(request.name, [*known, "demo"]) or "; `dff models` lists them"
+    if request.name not in (known := list_models()):
+        hint = closest(request.name, known) or "; `dff models` lists them"
         raise ModelError(f"there is no model {request.name!r}{hint}")
     default = models.get_model_weights(request.name).DEFAULT
     crop = default.transforms()
@@ -132,6 +134,7 @@ def _torchvision(request: Request) -> LoadedModel:
         mean=crop.mean,
         std=crop.std,
         interpolation="bicubic" if crop.interpolation.value == "bicubic" else "bilinear",
+        frames=FRAMES if request.name in models.list_models(module=models.video) else None,
     )
     if request.weights == DEFAULT:
         try:

@@ -3,6 +3,7 @@
 - :func:`colors`: the palette, distinguishable also to colour-blind readers.
 - :func:`overlay`: concepts over a photo; :func:`heatmap_overlay`: one heatmap over a photo.
 - :class:`LegendEntry`, :func:`legend`: swatch, name, share and classes of each concept.
+- :func:`film`: the frames of a clip in rows.
 - :func:`panel`: pictures side by side with titles and a legend.
 - :func:`contact_sheet`: a row of crops for each concept.
 - :func:`concept_tree`: which concept splits into which.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from dff.rendering.legends import LegendEntry, legend
 from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors
-from dff.rendering.panels import panel
+from dff.rendering.panels import film, panel
 from dff.rendering.plots import curves
 from dff.rendering.sheets import contact_sheet
 from dff.rendering.trees import TreeNode, concept_tree
@@ -26,6 +27,7 @@ __all__ = [
     "concept_tree",
     "contact_sheet",
     "curves",
+    "film",
     "heatmap_overlay",
     "legend",
     "overlay",

@@ -14,7 +14,7 @@ from dff.rendering.legends import LegendEntry, broad_legend
 from dff.rendering.legends import legend as draw_legend
 from dff.rendering.overlays import check_image
 
-__all__ = ["fit", "panel"]
+__all__ = ["film", "fit", "panel"]
 
 Tile = tuple[str, "np.ndarray | Image.Image"]
 
@@ -59,6 +59,30 @@ def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None)
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
     )
+
+
+def film(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Set the frames of a clip, (height, width, 3) and all of one size, in rows from the top left.
+
+    There are as many rows as make the whole nearly square and leave few places empty, with a thin
+    gap between frames.
+    """
+    height, width = frames[0].shape[:2]
+    count = len(frames)
+
+    def untidiness(across: int) -> float:
+        rows = -(-count // across)
+        empty = (rows * across - count) / count
+        return abs(np.log(across * width / (rows * height))) + 2 * empty
+
+    across = min(range(1, count + 1), key=untidiness)
+    gap = max(1, height // 50)
+    blank = np.full((height + gap, width + gap, 3), PAPER, np.uint8)
+    cells = [blank.copy() for _ in range(-(-count // across) * across)]
+    for cell, frame in zip(cells, frames, strict=False):
+        cell[:height, :width] = frame
+    rows = [np.concatenate(cells[i : i + across], 1) for i in range(0, len(cells), across)]
+    return np.concatenate(rows)[:-gap, :-gap]
 
 
 def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -11,8 +11,9 @@ from dff.colocalization.sources.dataset import IMAGES, Dataset
 from dff.colocalization.sources.listed import FileDataset, files_below, listed, tabled
 from dff.colocalization.sources.python import PythonDataset
 from dff.colocalization.sources.tars import open_tars, tar_files
-from dff.colocalization.sources.video import VIDEOS, VideoDataset
+from dff.colocalization.sources.video import VideoDataset
 from dff.errors import ImageError, RunError, UsageError, closest
+from dff.images import VIDEOS
 
 __all__ = ["open_dataset", "reopen"]
 

@@ -16,9 +16,7 @@ from dff.images import Source
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["VIDEOS", "VideoDataset", "write_video"]
-
-VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
+__all__ = ["VideoDataset", "write_video"]
 
 
 class VideoDataset(Dataset):
