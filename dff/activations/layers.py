@@ -54,6 +54,7 @@ class LayerInfo:
         alone: its output holds no other tensor that the model could go on with, such as one that
             is pooled already.
         passive: it pools, drops or rearranges, without weights of its own.
+        inner: it is a part of an attention module, such as its values.
     """
 
     name: str
@@ -65,6 +66,7 @@ class LayerInfo:
     reaches: bool = False
     alone: bool = True
     passive: bool = False
+    inner: bool = False
 
     @property
     def channels(self) -> int | None:
@@ -96,8 +98,9 @@ class Survey:
         """Return the last layer that still has a grid.
 
         Of the layers with a grid that has a say in the output: the last one that everything
-        passes through; if possible not one of class maps, nor without weights of its own
-        (pooling, dropout).
+        passes through; if possible not one of class maps, of a single channel (depth), without
+        weights of its own (pooling, dropout), or inside an attention module, whose projections
+        no one reads but it: the block around it is taken, or the norm before it.
 
         Of a backbone, the grid need have no say in the output: where that is the class token
         alone, as of DINO's and CLIP's encoders, the patch tokens of the last block, normalised,
@@ -109,10 +112,11 @@ class Survey:
             LayerError: no layer has a grid.
         """
         able = [layer for layer in self.layers if layer.layout is not None and layer.runs == 1]
+        able = [layer for layer in able if not layer.inner] or able
         fit = [
             layer
             for layer in able
-            if layer.channels != self.outputs and layer.alone and not layer.passive
+            if layer.channels not in (1, self.outputs) and layer.alone and not layer.passive
         ]
         for candidates in (
             [layer for layer in fit if layer.passes_all and layer.channels == self._embedding],
@@ -156,6 +160,7 @@ def survey(
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
     layers: dict[str, LayerInfo] = {}
+    within = tuple(f"{name}." for name, module in model.named_modules() if _attends(module))
     tensors: dict[str, Tensor] = {}
     nodes: dict[str, tuple[Any, int]] = {}
 
@@ -175,7 +180,10 @@ def survey(
         layout = detect_layout(shape, size) if shape[0] == len(inputs) else None
         class_name, weight = type(module).__name__, next(module.parameters(), None)
         passive = weight is None and any(part in class_name for part in SKIPPED)
-        layers[name] = LayerInfo(name, class_name, shape, layout, alone=alone, passive=passive)
+        layers[name] = LayerInfo(
+            name, class_name, shape, layout, alone=alone, passive=passive,
+            inner=name.startswith(within),
+        )  # fmt: skip
         if layout is None:
             return
         for third, part in zip(names[1:], PARTS, strict=False):
@@ -209,6 +217,13 @@ def survey(
     width = int(result.shape[-1])
     outputs, embedding = (width, None) if scored else (0, width)
     return Survey(tuple(layers.values()), outputs, embedding, leaf, tensors)
+
+
+def _attends(module: nn.Module) -> bool:
+    """Whether a module is an attention module, and no block that holds one, by its class's name."""
+    name = type(module).__name__
+    wider = any(word in name for word in ("Block", "Layer", "Encoder", "Stage", "Model"))
+    return ("Attention" in name or "Attn" in name) and not wider
 
 
 def _try_layers(
