@@ -44,6 +44,7 @@ __all__ = [
     "observe",
     "resolve_layer",
     "split_part",
+    "split_run",
 ]
 
 Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
@@ -112,7 +113,8 @@ def intercept(
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
             ``NAME:key``, ``NAME:query`` or ``NAME:value`` is that third of a layer which puts the
-            three side by side (:func:`fused_parts`).
+            three side by side (:func:`fused_parts`), ``NAME:2`` the second run of one that runs
+            more than once.
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),
             :class:`Replaced` (other items), or :data:`STOP`.
@@ -137,18 +139,21 @@ def intercept(
 
     def hook(name: str, _module: nn.Module, output: Any) -> Any:
         runs[name] += 1
-        if runs[name] > 1:
+        wanted = split_run(name)[1]
+        if wanted is None and runs[name] > 1:
             raise LayerError(
-                f"layer {name!r} runs more than once in a forward pass; choose the block that "
-                "contains it"
+                f"layer {name!r} runs more than once in a forward pass; choose a run of it "
+                f"({name + ':2'!r} is the second), or the block that contains it"
             )
+        if wanted not in (None, runs[name]):
+            return None
         return _answer(name, output, fn, (size, batch), grad, layout)
 
     try:
         result = borrowed(model, lambda: _run(model, inputs), named=resolved, visit=hook)
     except _Stopped:
         return None
-    if idle := [name for name, count in runs.items() if not count]:
+    if idle := [name for name, count in runs.items() if count < (split_run(name)[1] or 1)]:
         reason = unheard(model) or "choose one that does"
         raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; {reason}")
     return result
@@ -254,6 +259,8 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
             f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
         )
     named = dict(model.named_modules())
+    if split_run(layer)[1] and split_run(layer)[0] in named:
+        return layer, named[split_run(layer)[0]]
     name, part = split_part(layer)
     if part is not None and name in named and part not in fused_parts(name, named[name]):
         raise LayerError(
@@ -273,6 +280,12 @@ def split_part(layer: str) -> tuple[str, str | None]:
     """Return the module's name and the part of ``NAME:key`` (or query, value); else no part."""
     name, _, part = layer.rpartition(":")
     return (name, part) if part in PARTS else (layer, None)
+
+
+def split_run(layer: str) -> tuple[str, int | None]:
+    """Return the module's name and which of its runs ``NAME:2`` is, from 1; else no run."""
+    name, _, run = layer.rpartition(":")
+    return (name, int(run)) if run.isdecimal() and name and int(run) else (layer, None)
 
 
 def fused_parts(name: str, module: nn.Module) -> tuple[str, ...]:

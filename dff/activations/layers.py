@@ -46,7 +46,7 @@ class LayerInfo:
         kind: class name of the module.
         shape: shape of its (main) output for one image.
         layout: how the output reads as maps; None where there is no grid.
-        runs: how often it ran in one forward pass.
+        runs: how often it ran in one forward pass; of ``NAME:2``, the second run alone, 2.
         passes_all: everything that reaches the output passes through it (no skip goes around).
         reaches: the grid has a gradient from the scores. False for the last block of a
             class-token transformer, whose patch tokens nobody reads. True of a backbone's layers:
@@ -166,11 +166,17 @@ def survey(
 
     def visit(name: str, module: nn.Module, output: Any) -> None:
         names = (name, *(f"{name}:{part}" for part in fused_parts(name, module)))
-        if name in layers:
+        run = layers[name].runs + 1 if name in layers else 1
+        if run > 1:
             for known in names:
                 if known in layers:
-                    layers[known] = replace(layers[known], runs=layers[known].runs + 1)
-            return
+                    layers[known] = replace(layers[known], runs=run)
+            first, name = name, f"{name}:{run}"
+            names = (name,)
+            if run == 2 and first in nodes:
+                again = f"{first}:1"
+                layers[again] = replace(layers[first], name=again)
+                tensors[again], nodes[again] = tensors[first], nodes[first]
         held = tensors_of(output)
         if not held:
             return
@@ -181,7 +187,7 @@ def survey(
         class_name, weight = type(module).__name__, next(module.parameters(), None)
         passive = weight is None and any(part in class_name for part in SKIPPED)
         layers[name] = LayerInfo(
-            name, class_name, shape, layout, alone=alone, passive=passive,
+            name, class_name, shape, layout, run, alone=alone, passive=passive,
             inner=name.startswith(within),
         )  # fmt: skip
         if layout is None:
