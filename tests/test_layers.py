@@ -8,6 +8,7 @@ from dff.activations.layers.geometry import Geometry
 from dff.activations.layouts import Layout
 from dff.errors import LayerError
 from dff.maps import Grid
+from dff.models import describe
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 
@@ -125,3 +126,41 @@ def test_a_deeper_cell_sees_more_of_the_input():
     assert 0 < patch.field < 8, "half of a patch of 8 pixels"
     assert fields == sorted(fields)
     assert 32 < fields[-1] < 112
+
+
+def _default_of(model, size):
+    head = describe(model).unscored is None
+    return survey(model.eval(), probe_input((size, size), model), head=head).default()
+
+
+def test_projections_inside_attention_are_passed_over():
+    timm = pytest.importorskip("timm")
+    siglip = timm.create_model("vit_base_patch16_siglip_224", depth=2, num_classes=5)
+    assert _default_of(siglip, 224).name == "norm"
+    crossvit = timm.create_model("crossvit_tiny_240")
+    assert _default_of(crossvit, 240).name == "blocks.2.fusion.1.norm1"
+
+
+def test_maps_of_one_channel_are_passed_over():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.DPTConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 16, 32, 32], image_size=64,
+        fusion_hidden_size=16, patch_size=16, is_hybrid=False, num_labels=7,
+    )  # fmt: skip
+    depth = _default_of(transformers.DPTForDepthEstimation(config), 64)
+    assert (depth.name, depth.channels) == ("head.head.3", 32)
+    assert _default_of(transformers.DPTForSemanticSegmentation(config), 64).channels == 16
+
+
+def test_where_nothing_but_attention_has_a_grid_it_is_taken():
+    class SelfAttention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = nn.Conv2d(3, 8, 4, stride=4)
+
+        def forward(self, x):
+            return self.values(x).mean((2, 3))
+
+    model = nn.Sequential(SelfAttention(), nn.Linear(8, 5))
+    assert _default_of(model, 32).name == "0.values"

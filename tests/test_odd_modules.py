@@ -12,6 +12,7 @@ import dff
 from dff.activations.gradientless import by_swapping, no_gradients
 from dff.activations.layers import probe_input, survey
 from dff.activations.layouts import read_scores
+from dff.activations.tail import after_layer
 from dff.errors import LayerError, ModelError
 from gradcam import GradCAM
 from tests.toys import ConvNet, images, seeded, untouched
@@ -55,6 +56,44 @@ def test_one_relu_for_all_layers(inplace, layer):
         assert np.isfinite(result.cam()).all()
         logits = result.concept_module()(result.photos[0].layer_coefficients[None])
     torch.testing.assert_close(logits, result.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(("run", "convolution", "stride"), [(1, 1, 2), (2, 2, 4), (3, 3, 4)])
+def test_a_run_of_a_relu_that_runs_more_than_once(run, convolution, stride, inplace):
+    model = seeded(OneReLU, inplace=inplace)
+    explainer = dff.Explainer(model, layer=f"relu:{run}", preprocessing=PREP)
+    with untouched(model):
+        result = explainer(PHOTO, concepts=3)
+        split = result.contributions()
+    assert split.relative_gap.max() < 0.01
+    assert result.evidence("ablation").values.isfinite().all()
+    assert np.isfinite(result.cam()).all()
+    before = dff.Explainer(model, layer=f"conv{convolution}", preprocessing=PREP)
+    expected = before(PHOTO, concepts=3).photos[0].activations.relu()
+    torch.testing.assert_close(result.photos[0].activations, expected)
+    assert result.photos[0].layer_grid.stride == (stride, stride)
+    assert (result.photos[0].activations >= 0).all()
+    logits = result.concept_module()(result.photos[0].layer_coefficients[None])
+    torch.testing.assert_close(logits, result.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_that_are_not_named_or_not_there():
+    model = seeded(OneReLU, inplace=True)
+    with pytest.raises(LayerError, match=r"runs more than once.*'relu:2' is the second"):
+        GradCAM(model, "relu")(images(1, 3, 32, 32))
+    with pytest.raises(LayerError, match="'relu:5' did not run"):
+        GradCAM(model, "relu:5")(images(1, 3, 32, 32))
+    with pytest.raises(LayerError, match="no layer 'relu:0'"):
+        GradCAM(model, "relu:0")
+    assert np.isfinite(GradCAM(model, ["relu:2", "relu:3"])(images(1, 3, 32, 32))).all()
+
+
+def test_the_modules_after_a_run_are_those_after_that_run():
+    model = seeded(OneReLU, inplace=True)
+    x = images(1, 3, 32, 32)
+    assert model.conv3 in after_layer(model, "relu:2", x)
+    assert model.conv3 not in after_layer(model, "relu:3", x)
 
 
 def quantised() -> nn.Module:

@@ -27,7 +27,7 @@ from dff.activations.layouts import (
     replace_main_tensor,
 )
 from dff.activations.memory import stored_like
-from dff.activations.naming import resolve_layer, split_part
+from dff.activations.naming import resolve_layer, split_part, split_run
 from dff.activations.recognition import MAX_PREFIX, Ends, Size, detect_layout
 from dff.errors import LayerError
 
@@ -107,7 +107,8 @@ def intercept(
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
             ``NAME:key``, ``NAME:query`` or ``NAME:value`` is that third of a layer which puts the
-            three side by side (:func:`~dff.activations.naming.fused_parts`).
+            three side by side (:func:`~dff.activations.naming.fused_parts`), ``NAME:2`` the second
+            run of one that runs more than once.
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),
             :class:`Replaced` (other items), or :data:`STOP`.
@@ -133,18 +134,21 @@ def intercept(
 
     def hook(name: str, _module: nn.Module, output: Any) -> Any:
         runs[name] += 1
-        if runs[name] > 1:
+        wanted = split_run(name)[1]
+        if wanted is None and runs[name] > 1:
             raise LayerError(
-                f"layer {name!r} runs more than once in a forward pass; choose the block that "
-                "contains it"
+                f"layer {name!r} runs more than once in a forward pass; choose a run of it "
+                f"({name + ':2'!r} is the second), or the block that contains it"
             )
+        if wanted not in (None, runs[name]):
+            return None
         return _answer(name, output, fn, (size, batch), grad, layout)
 
     try:
         result = borrowed(model, lambda: _run(model, inputs), named=resolved, visit=hook)
     except _Stopped:
         return None
-    if idle := [name for name, count in runs.items() if not count]:
+    if idle := [name for name, count in runs.items() if count < (split_run(name)[1] or 1)]:
         reason = unheard(model) or "choose one that does"
         raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; {reason}")
     return result

@@ -1,4 +1,7 @@
-"""The names of layers: a module or a dotted name to both, and the parts of fused layers."""
+"""The names of layers: a module or a dotted name to both.
+
+``NAME:key`` (or ``query``, ``value``) is a part of a fused layer, ``NAME:2`` a second run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import nn
 from dff.activations.layouts import PARTS
 from dff.errors import LayerError, closest
 
-__all__ = ["fused_parts", "resolve_layer", "split_part"]
+__all__ = ["fused_parts", "resolve_layer", "split_part", "split_run"]
 
 
 def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module]:
@@ -27,6 +30,8 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
             f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
         )
     named = dict(model.named_modules())
+    if split_run(layer)[1] and split_run(layer)[0] in named:
+        return layer, named[split_run(layer)[0]]
     name, part = split_part(layer)
     if part is not None and name in named and part not in fused_parts(name, named[name]):
         raise LayerError(
@@ -46,6 +51,12 @@ def split_part(layer: str) -> tuple[str, str | None]:
     """Return the module's name and the part of ``NAME:key`` (or query, value); else no part."""
     name, _, part = layer.rpartition(":")
     return (name, part) if part in PARTS else (layer, None)
+
+
+def split_run(layer: str) -> tuple[str, int | None]:
+    """Return the module's name and which of its runs ``NAME:2`` is, from 1; else no run."""
+    name, _, run = layer.rpartition(":")
+    return (name, int(run)) if run.isdecimal() and name and int(run) else (layer, None)
 
 
 def fused_parts(name: str, module: nn.Module) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from dff.activations.hooks import (
 )
 from dff.activations.layouts import Score, read_scores
 from dff.activations.memory import stored_like
-from dff.activations.naming import resolve_layer, split_part
+from dff.activations.naming import resolve_layer, split_part, split_run
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]
@@ -148,14 +148,16 @@ def after_layer(model: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:
     before: set[nn.Module] = set()
     after: dict[nn.Module, int] = {}
     passed = [False]
-    ending = split_part(layer)[0]
+    ending, run = split_run(split_part(layer)[0])
+    left = [run or 1]
 
     def visit(name: str, module: nn.Module, _output: object) -> None:
         if not passed[0]:
             before.add(module)
         elif next(module.children(), None) is None:
             after[module] = after.get(module, 0) + 1
-        passed[0] = passed[0] or name == ending
+        left[0] -= name == ending
+        passed[0] = passed[0] or not left[0]
 
     observe(model, visit, x)
     return [module for module, runs in after.items() if runs == 1 and module not in before]

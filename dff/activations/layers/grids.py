@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 
 from dff.activations.hooks import STOP, observe
 from dff.activations.layers.movement import PLACES, Movement, movement, patched
-from dff.activations.layers.survey import LayerInfo, Survey
+from dff.activations.layers.recording import LayerInfo
+from dff.activations.layers.survey import Survey
 from dff.activations.layouts import Layout, tensors_of
-from dff.activations.naming import split_part
+from dff.activations.naming import split_part, split_run
 from dff.activations.recognition import Ends, Size, detect_layout
 from dff.errors import DFFError, LayerError
 
@@ -109,7 +112,7 @@ class _Trial:
         layout = self._at(tuple(output.shape), size)
         if layout is None:
             return
-        maps = layout.to_maps(output.detach())
+        maps = layout.to_maps(output)
         if self._maps and maps.shape[1:] != self._maps[0].shape[1:]:
             return
         seen = [*self._maps, maps]
@@ -136,19 +139,15 @@ def _tried(model: nn.Module, noise: Tensor, wanted: list[LayerInfo]) -> _Trials:
 
     In a grid of few cells everything sees everything: larger inputs are taken then, if they can.
     """
-    factor = _factor(noise, wanted)
-    larger = patched(noise.repeat(*[1] * (noise.dim() - 2), factor, factor))
+    if (factor := _factor(noise, wanted)) > 1:
+        larger = patched(noise.repeat(*[1] * (noise.dim() - 2), factor, factor))
+        with suppress(*FAILURES, DFFError):
+            return _recorded(model, wanted, [larger[:1], larger])
     inputs = patched(noise)
-    for batches in (
-        [larger[:1], larger],
-        [inputs[:1], inputs],
-        [inputs[:1], *inputs.split(1)],  # it takes one image at a time
-    ):
-        try:
-            return _recorded(model, wanted, batches)
-        except (*FAILURES, DFFError) as error:
-            failure = error
-    raise failure
+    with suppress(*FAILURES, DFFError):
+        return _recorded(model, wanted, [inputs[:1], inputs])
+    # It takes one image at a time.
+    return _recorded(model, wanted, [inputs[:1], *inputs.split(1)])
 
 
 def _factor(noise: Tensor, wanted: list[LayerInfo]) -> int:
@@ -165,23 +164,32 @@ def _recorded(model: nn.Module, wanted: list[LayerInfo], batches: list[Tensor]) 
         info.name: [_Trial(layout) for layout in (info.layout, *info.others) if layout]
         for info in wanted
     }
-    of_module: dict[str, list[_Trial]] = {}
+    of_run: _OfRun = {}
     for name, several in trials.items():
-        of_module.setdefault(split_part(name)[0], []).extend(several)
+        module, run = split_run(split_part(name)[0])
+        of_run.setdefault((module, run or 1), []).extend(several)
     for batch in batches:
-        observe(model, _recorder(dict(of_module), batch), batch)
+        observe(model, _recorder(dict(of_run), batch), batch)
     return trials
 
 
-def _recorder(left: dict[str, list[_Trial]], batch: Tensor) -> Callable[[str, nn.Module, Any], Any]:
-    """Return what records the first output of the modules `left`, and ends the pass after all."""
+_OfRun = dict[tuple[str, int], list[_Trial]]
+"""The trials that a run of a module, counted from 1, is for."""
+
+
+def _recorder(left: _OfRun, batch: Tensor) -> Callable[[str, nn.Module, Any], Any]:
+    """Return what records the outputs of the runs `left`, and ends the pass after all."""
+    runs: Counter[str] = Counter()
 
     def visit(name: str, _module: nn.Module, output: Any) -> Any:
-        if name in left:
-            tensor = tensors_of(output)[0]
+        runs[name] += 1
+        trials = left.pop((name, runs[name]), [])
+        if trials:
+            tensor = tensors_of(output)[0].detach()
+            tensor = tensor.dequantize() if tensor.is_quantized else tensor
             if len(tensor) != len(batch):
                 raise LayerError(f"layer {name!r} gives {len(tensor)} items of {len(batch)}")
-            for trial in left.pop(name):
+            for trial in trials:
                 trial.record(tensor, tuple(batch.shape[2:]))
         return None if left else STOP
 

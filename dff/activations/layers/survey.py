@@ -20,66 +20,16 @@ from dff.activations.gradientless import by_swapping, no_gradients
 from dff.activations.hooks import observe
 from dff.activations.layers.geometry import Geometry, geometry
 from dff.activations.layers.graph import children, cuts
-from dff.activations.layers.movement import Movement
+from dff.activations.layers.recording import LayerInfo, Recording
 from dff.activations.layouts import (
-    PARTS,
-    Layout,
     Score,
     is_backbone_output,
     read_scores,
-    tensors_of,
 )
-from dff.activations.naming import fused_parts, split_part
-from dff.activations.recognition import possible_layouts
+from dff.activations.naming import split_part
 from dff.errors import LayerError
 
-__all__ = ["LayerInfo", "Survey", "probe_input", "survey"]
-
-SKIPPED = ("Pool", "Dropout", "Identity", "Flatten", "Permute")
-"""Parts of class names of layers that, having no weights, are not chosen by default."""
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """One layer of a survey.
-
-    Attributes:
-        name: dotted name, with ``:query``, ``:key`` or ``:value`` for a third of a fused layer.
-        kind: class name of the module.
-        shape: shape of its (main) output for one image.
-        layout: how the output reads as maps; None where there is no grid.
-        others: further layouts that its shape allows, the likelier first.
-        movement: whether a patch moves in the grid; None where that was not tried
-            (:func:`dff.activations.layers.grids.measured`).
-        runs: how often it ran in one forward pass.
-        passes_all: everything that reaches the output passes through it (no skip goes around).
-        reaches: the grid has a gradient from the scores. False for the last block of a
-            class-token transformer, whose patch tokens nobody reads. True of a backbone's layers:
-            there are no scores to reach.
-        alone: its output holds no other tensor that the model could go on with, such as one that
-            is pooled already.
-        passive: it pools, drops or rearranges, without weights of its own.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    layout: Layout | None
-    others: tuple[Layout, ...] = ()
-    movement: Movement | None = None
-    runs: int = 1
-    passes_all: bool = False
-    reaches: bool = False
-    alone: bool = True
-    passive: bool = False
-
-    @property
-    def channels(self) -> int | None:
-        """Number of channels of the maps; None where there is no grid."""
-        if self.layout is None:
-            return None
-        count = self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
-        return count if self.layout.part is None else count // len(PARTS)
+__all__ = ["Survey", "probe_input", "survey"]
 
 
 @dataclass(frozen=True)
@@ -108,8 +58,9 @@ class Survey:
         """Return the last layer that still has a grid, of those known to move or not tried.
 
         Of the layers with a grid that has a say in the output: the last one that everything
-        passes through; if possible not one of class maps, nor without weights of its own
-        (pooling, dropout).
+        passes through; if possible not one of class maps, of a single channel (depth), without
+        weights of its own (pooling, dropout), or inside an attention module, whose projections
+        no one reads but it: the block around it is taken, or the norm before it.
 
         Of a backbone, the grid need have no say in the output: where that is the class token
         alone, as of DINO's and CLIP's encoders, the patch tokens of the last block, normalised,
@@ -127,10 +78,11 @@ class Survey:
             and layer.runs == 1
             and (layer.movement is None or layer.movement.is_grid)
         ]
+        able = [layer for layer in able if not layer.inner] or able
         fit = [
             layer
             for layer in able
-            if layer.channels != self.outputs and layer.alone and not layer.passive
+            if layer.channels not in (1, self.outputs) and layer.alone and not layer.passive
         ]
         for candidates in (
             [layer for layer in fit if layer.passes_all and layer.channels == self._embedding],
@@ -175,53 +127,11 @@ def survey(
     (:func:`dff.activations.layouts.read_scores`). Without one, the output is no scores if `head`
     is False, or if it names hidden states and no logits.
     """
-    size = tuple(inputs.shape[2:])
-    layers: dict[str, LayerInfo] = {}
-    tensors: dict[str, Tensor] = {}
-    nodes: dict[str, tuple[Any, int]] = {}
-    grids: list[Layout] = []
-
-    def visit(name: str, module: nn.Module, output: Any) -> None:
-        names = (name, *(f"{name}:{part}" for part in fused_parts(name, module)))
-        if name in layers:
-            for known in names:
-                if known in layers:
-                    layers[known] = replace(layers[known], runs=layers[known].runs + 1)
-            return
-        held = tensors_of(output)
-        if not held:
-            return
-        tensor, shape = held[0], tuple(held[0].shape)
-        alone = not any(other.requires_grad for other in held if other is not tensor)
-        # Windows or pixels of patches, laid out as items of the batch, are no grid of the image.
-        possible = possible_layouts(shape, size, grids) if shape[0] == len(inputs) else []
-        layout = possible[0] if possible else None
-        class_name, weight = type(module).__name__, next(module.parameters(), None)
-        passive = weight is None and any(part in class_name for part in SKIPPED)
-        others = tuple(possible[1:])
-        layers[name] = LayerInfo(
-            name, class_name, shape, layout, others, alone=alone, passive=passive
-        )
-        if layout is None:
-            return
-        if layout.kind != "tokens" or layout.tokens == layout.rows * layout.cols:
-            grids.append(layout)
-        for third, part in zip(names[1:], PARTS, strict=False):
-            # The other two are what the model could go on with.
-            layers[third] = replace(
-                layers[name],
-                name=third,
-                layout=replace(layout, part=part),
-                others=tuple(replace(other, part=part) for other in others),
-                alone=False,
-            )
-        if tensor.grad_fn is not None:
-            for known in names:
-                tensors[known], nodes[known] = tensor, (tensor.grad_fn, tensor.output_nr)
-
+    seen = Recording(model, inputs)
+    layers, nodes = seen.layers, seen.nodes
     leaf = inputs.detach().clone().requires_grad_()
     # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
-    output = observe(model, visit, leaf + 0, grad=True)
+    output = observe(model, seen.visit, leaf + 0, grad=True)
     if not any(info.layout for info in layers.values()) and (reason := unheard(model)):
         raise LayerError(f"no layer of this model has a grid: {reason}")
     scored = score is not None or (head and not is_backbone_output(output))
@@ -240,7 +150,7 @@ def survey(
         _try_layers(model, inputs, layers, partial(read_scores, score=score), scored)
     width = int(result.shape[-1])
     outputs, embedding = (width, None) if scored else (0, width)
-    return Survey(tuple(layers.values()), outputs, embedding, leaf, tensors)
+    return Survey(tuple(layers.values()), outputs, embedding, leaf, seen.tensors)
 
 
 def _try_layers(
