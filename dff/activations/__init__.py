@@ -7,6 +7,8 @@
 - :mod:`~dff.activations.memory`: the order in which a model would have met a tensor's axes.
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
 - :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).
+- :mod:`~dff.activations.names`: layers by name, thirds of fused ones, and single runs.
+- :mod:`~dff.activations.reach`: what has a say in the output, and where no gradient passes.
 - :mod:`~dff.activations.layers`: which layers there are, and where their cells lie.
 - :mod:`~dff.activations.stitching`: a grid made finer, by shifting the input.
 - :mod:`~dff.activations.tail`: the rest of the model, from maps to scores.
@@ -22,9 +24,8 @@ from dff.activations.hooks import (
     Replaced,
     intercept,
     observe,
-    resolve_layer,
-    split_part,
 )
+from dff.activations.names import resolve_layer, split_part
 from dff.activations.stitching import stitched
 from dff.activations.tail import Tail, run_scored
 

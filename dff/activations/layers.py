@@ -17,9 +17,7 @@ from torch import Tensor, nn
 
 from dff.activations.borrowing import unheard
 from dff.activations.geometry import Geometry, geometry
-from dff.activations.gradientless import by_swapping, no_gradients
-from dff.activations.graph import children, cuts
-from dff.activations.hooks import fused_parts, observe, split_part
+from dff.activations.hooks import observe
 from dff.activations.layouts import (
     PARTS,
     Layout,
@@ -29,6 +27,8 @@ from dff.activations.layouts import (
     read_scores,
     tensors_of,
 )
+from dff.activations.names import fused_parts, split_part
+from dff.activations.reach import by_swapping, children, cuts, no_gradients
 from dff.errors import LayerError
 
 __all__ = ["LayerInfo", "Survey", "probe_input", "survey"]

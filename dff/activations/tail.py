@@ -14,12 +14,10 @@ from dff.activations.hooks import (
     Replaced,
     intercept,
     observe,
-    resolve_layer,
-    split_part,
-    split_run,
 )
 from dff.activations.layouts import Score, read_scores
 from dff.activations.memory import stored_like
+from dff.activations.names import resolve_layer, split_part, split_run
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]
