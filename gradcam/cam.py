@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, intercept, resolve_layer
 from dff.activations.borrowing import plainly
-from dff.activations.gradientless import no_gradients
 from dff.activations.layouts import main_tensor
+from dff.activations.reach import no_gradients
 from dff.errors import ModelError, UsageError
 from dff.labels import class_index
 from dff.maps import rescale, upsample

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import dff
-from dff.activations.gradientless import by_swapping, no_gradients
 from dff.activations.layers import probe_input, survey
 from dff.activations.layouts import read_scores
+from dff.activations.reach import by_swapping, no_gradients
 from dff.activations.tail import after_layer
 from dff.errors import LayerError, ModelError
 from gradcam import GradCAM

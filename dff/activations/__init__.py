@@ -6,9 +6,10 @@
 - :mod:`~dff.activations.failures`: what a model raises, explained.
 - :mod:`~dff.activations.memory`: the order in which a model would have met a tensor's axes.
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
-- :mod:`~dff.activations.naming`: layers by name, and the parts of fused ones.
 - :mod:`~dff.activations.layouts`: how an output reads as maps (batch, channels, rows, cols).
 - :mod:`~dff.activations.recognition`: which of these an output's shape allows.
+- :mod:`~dff.activations.names`: layers by name, thirds of fused ones, and single runs.
+- :mod:`~dff.activations.reach`: what has a say in the output, and where no gradient passes.
 - :mod:`~dff.activations.layers`: which layers there are, which are grids, where their cells lie.
 - :mod:`~dff.activations.stitching`: a grid made finer, by shifting the input.
 - :mod:`~dff.activations.tail`: the rest of the model, from maps to scores.
@@ -25,7 +26,7 @@ from dff.activations.hooks import (
     intercept,
     observe,
 )
-from dff.activations.naming import resolve_layer, split_part
+from dff.activations.names import resolve_layer, split_part
 from dff.activations.stitching import stitched
 from dff.activations.tail import Tail, run_scored
 

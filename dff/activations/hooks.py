@@ -27,7 +27,7 @@ from dff.activations.layouts import (
     replace_main_tensor,
 )
 from dff.activations.memory import stored_like
-from dff.activations.naming import resolve_layer, split_part, split_run
+from dff.activations.names import resolve_layer, split_part, split_run
 from dff.activations.recognition import MAX_PREFIX, Ends, Size, detect_layout
 from dff.errors import LayerError
 
@@ -107,7 +107,7 @@ def intercept(
         model: any module; run in evaluation mode and given back in its own.
         layer: a submodule or its dotted name; several are intercepted in the order they run.
             ``NAME:key``, ``NAME:query`` or ``NAME:value`` is that third of a layer which puts the
-            three side by side (:func:`~dff.activations.naming.fused_parts`), ``NAME:2`` the second
+            three side by side (:func:`~dff.activations.names.fused_parts`), ``NAME:2`` the second
             run of one that runs more than once.
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),

@@ -17,7 +17,7 @@ from dff.activations.hooks import (
 )
 from dff.activations.layouts import Score, read_scores
 from dff.activations.memory import stored_like
-from dff.activations.naming import resolve_layer, split_part, split_run
+from dff.activations.names import resolve_layer, split_part, split_run
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from dff.activations import Tail
-from dff.activations.gradientless import no_gradients
-from dff.activations.layers.graph import leads_to
+from dff.activations.reach import leads_to, no_gradients
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, ModelError, UsageError
 from dff.explain.one_pass import Tape

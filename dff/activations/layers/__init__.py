@@ -5,7 +5,6 @@
 - :mod:`~dff.activations.layers.grids`: the target layer, tried: a grid is what moves.
 - :mod:`~dff.activations.layers.movement`: how far a patch takes a layer's response along.
 - :mod:`~dff.activations.layers.geometry`: where the cells lie, and what they see.
-- :mod:`~dff.activations.layers.graph`: which layers everything passes through.
 """
 
 from __future__ import annotations

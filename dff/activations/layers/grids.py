@@ -20,7 +20,7 @@ from dff.activations.layers.movement import PLACES, Movement, movement, patched
 from dff.activations.layers.recording import LayerInfo
 from dff.activations.layers.survey import Survey
 from dff.activations.layouts import Layout, tensors_of
-from dff.activations.naming import split_part, split_run
+from dff.activations.names import split_part, split_run
 from dff.activations.recognition import Ends, Size, detect_layout
 from dff.errors import DFFError, LayerError
 

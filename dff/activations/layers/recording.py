@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dff.activations.layers.movement import Movement
 from dff.activations.layouts import PARTS, Layout, tensors_of
-from dff.activations.naming import fused_parts
+from dff.activations.names import fused_parts
 from dff.activations.recognition import possible_layouts
 
 __all__ = ["LayerInfo", "Recording"]

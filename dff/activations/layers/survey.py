@@ -16,17 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations.borrowing import unheard
-from dff.activations.gradientless import by_swapping, no_gradients
 from dff.activations.hooks import observe
 from dff.activations.layers.geometry import Geometry, geometry
-from dff.activations.layers.graph import children, cuts
 from dff.activations.layers.recording import LayerInfo, Recording
 from dff.activations.layouts import (
     Score,
     is_backbone_output,
     read_scores,
 )
-from dff.activations.naming import split_part
+from dff.activations.names import split_part
+from dff.activations.reach import by_swapping, children, cuts, no_gradients
 from dff.errors import LayerError
 
 __all__ = ["Survey", "probe_input", "survey"]

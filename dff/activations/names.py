@@ -1,7 +1,4 @@
-"""The names of layers: a module or a dotted name to both.
-
-``NAME:key`` (or ``query``, ``value``) is a part of a fused layer, ``NAME:2`` a second run.
-"""
+"""Layers by name: a module or a dotted name to both, and what follows a name after a colon."""
 
 from __future__ import annotations
 
