@@ -14,18 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dff.activations.borrowing import borrowed
 from dff.activations.geometry import Geometry, geometry
 from dff.activations.graph import children, cuts
 from dff.activations.hooks import fused_parts, observe
 from dff.activations.layouts import (
     PARTS,
     Layout,
-    Score,
     detect_layout,
-    is_backbone_output,
-    read_scores,
     tensors_of,
 )
+from dff.activations.outputs import Meaning, Score, recognise
 from dff.errors import LayerError
 
 __all__ = ["LayerInfo", "Survey", "probe_input", "survey"]
@@ -80,14 +79,19 @@ class Survey:
 
     Attributes:
         layers: what ran.
-        outputs: number of scores of the model; 0 for a backbone, whose output is no scores.
+        meaning: what the model's output is, and how scores are read from it.
     """
 
     layers: tuple[LayerInfo, ...]
-    outputs: int
+    meaning: Meaning
     _embedding: int | None
     _input: Tensor
     _tensors: dict[str, Tensor]
+
+    @property
+    def outputs(self) -> int:
+        """Number of scores of the model; 0 for a backbone, whose output is no scores."""
+        return self.meaning.classes
 
     def default(self) -> LayerInfo:
         """Return the last layer that still has a grid.
@@ -142,14 +146,18 @@ class Survey:
 
 
 def survey(
-    model: nn.Module, inputs: Tensor, *, score: Score | None = None, head: bool = True
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    score: Score | None = None,
+    head: bool = True,
+    output_kind: str | None = None,
 ) -> Survey:
     """Run `model` once on `inputs` (1, 3, height, width); describe its layers in running order.
 
     One recorded forward pass and one backward pass (of a backbone none); nothing is left on the
-    model. `score` reads the scores from an output that holds no logits
-    (:func:`dff.activations.layouts.read_scores`). Without one, the output is no scores if `head`
-    is False, or if it names hidden states and no logits.
+    model. `score`, `head` and `output_kind` are what is known of the output
+    (:func:`dff.activations.outputs.recognise`).
     """
     size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
     layers: dict[str, LayerInfo] = {}
@@ -187,9 +195,13 @@ def survey(
     leaf = inputs.detach().clone().requires_grad_()
     # A copy of the leaf, so that a layer that returns its input has a node of its own, too.
     output = observe(model, visit, leaf + 0, grad=True)
-    scored = score is not None or (head and not is_backbone_output(output))
+    meaning = recognise(
+        model, output, lambda: borrowed(model, lambda: model(-inputs)), score=score, head=head,
+        asked=output_kind,
+    )  # fmt: skip
+    scored = meaning.kind != "embeddings"
     with torch.enable_grad():
-        result = read_scores(output, score)
+        result = meaning(output)
     if result.grad_fn is not None:
         through = cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
         reaching = _reaching(result, leaf, nodes, layers) if scored else set(nodes)
@@ -198,9 +210,8 @@ def survey(
         for (name, (node, _)), info in zip(nodes.items(), map(layers.get, nodes), strict=True):
             assert info is not None
             layers[name] = replace(info, passes_all=node in through, reaches=name in reaching)
-    width = int(result.shape[-1])
-    outputs, embedding = (width, None) if scored else (0, width)
-    return Survey(tuple(layers.values()), outputs, embedding, leaf, tensors)
+    embedding = None if scored else int(result.shape[-1])
+    return Survey(tuple(layers.values()), meaning, embedding, leaf, tensors)
 
 
 def _reaching(

@@ -16,7 +16,7 @@ from dff.activations.hooks import (
     resolve_layer,
     split_part,
 )
-from dff.activations.layouts import Score, read_scores
+from dff.activations.outputs import Score, read_scores
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
 from dff.activations.borrowing import model_errors, plainly
-from dff.activations.layouts import Score, over_grid
+from dff.activations.layouts import over_grid
+from dff.activations.outputs import Score
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 

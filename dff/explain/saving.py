@@ -107,7 +107,9 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
     Concepts are numbered from 1. Shares, probabilities, mean presences and coverages lie in
     [0, 1]; `coverage` is the part of the photo's cells at half presence or more; a peak is
     (x, y) in the photo's pixels; `unscored` says why the concepts have no classes, where so:
-    their lists of classes are empty, and without a head the photos' predictions, too.
+    their lists of classes are empty, and without a head the photos' predictions, too. `output` is
+    what the model's output was taken for, and by which evidence
+    (:class:`dff.activations.outputs.Meaning`).
     """
     shared = photos[0].shared
     bank = shared.bank
@@ -117,6 +119,7 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
         "layer": bank.layer,
         "fine": photos[0].fine,
         "rest_share": round(bank.rest, 6),
+        "output": shared.meaning.as_dict(),
         "unscored": shared.unscored,
         "concepts": [
             {
