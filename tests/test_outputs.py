@@ -239,6 +239,28 @@ def test_positions_stand_in_for_no_classifier_in_a_run():
     assert network.classes is None
 
 
+def test_a_map_of_one_channel_is_one_logit_a_position():
+    class Mask(ConvNet):
+        def forward(self, x):
+            return self.layer4(self.stem(x)).mean(1, keepdim=True) - 0.5
+
+    result, output = explain(seeded(Mask))
+    assert result.meaning.kind == "binary"
+    assert result.meaning.found == "the output is one value a position"
+    torch.testing.assert_close(result.probabilities, output.mean((2, 3)).sigmoid())
+
+
+def test_depths_are_no_scores():
+    class Depth(ConvNet):
+        def forward(self, x):
+            return {"predicted_depth": self.layer4(self.stem(x)).mean(1)}
+
+    explainer = Explainer(seeded(Depth), preprocessing=PREP)
+    assert explainer.meaning.kind == "embeddings"
+    assert explainer.unscored.startswith("Depth: it returns depths and no logits: it gives")
+    assert explainer(images(1, 3, 32, 32), concepts=2).predictions() == []
+
+
 @pytest.fixture
 def dff_run(tmp_path, capfd, monkeypatch):
     """Run a command in-process beside photos and a file of models; return (status, out, err)."""

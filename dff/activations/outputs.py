@@ -43,6 +43,10 @@ KINDS = {
 ASKED = ("logits", "probabilities", "binary", "multilabel")
 """The kinds that a user may name."""
 
+UNSCORED = {"last_hidden_state": "hidden states", "predicted_depth": "depths"}
+"""What outputs without scores hold, by their names for it."""
+HEADLESS = "the model has no head to score with"
+
 SUM_TOLERANCE = 1e-2
 """How far rows of half-precision probabilities may sum from 1."""
 LEAST = torch.finfo(torch.float32).tiny
@@ -165,8 +169,8 @@ def recognise(
         UsageError: it cannot be what was asked for.
         LayerError: no scores can be read from it.
     """
-    if score is None and (not head or is_backbone_output(output)):
-        return Meaning("embeddings", "the model has no head to score with")
+    if score is None and (not head or (named := _unscored(output))):
+        return Meaning("embeddings", f"it returns {named} and no logits" if head else HEADLESS)
     if score is None and (boxes := box_scores(model, output)):
         if asked:
             raise UsageError(
@@ -206,8 +210,9 @@ def _evidence(
     if meaning.score is None and problem == "multi_label_classification":
         return "multilabel", f"the model's configuration says {problem}"
     if meaning.classes == 1:
-        through = ", of 0 to 1 already" if meaning.squashed else ""
-        return "binary", f"the output is one value an image{through}"
+        each = "a position" if meaning.pooled else "an image"
+        squashed = ", of 0 to 1 already" if meaning.squashed else ""
+        return "binary", f"the output is one value {each}{squashed}"
     if _sums_to_one(values) and _sums_to_one(again()):
         return "probabilities", "rows of the output sum to 1"
     if meaning.squashed:
@@ -304,7 +309,9 @@ def _logits_of(output: Any) -> Tensor:
     return named if isinstance(named, Tensor) else main_tensor(output)
 
 
-def is_backbone_output(output: Any) -> bool:
-    """Whether a model's output names hidden states and no logits: it is no classifier's."""
+def _unscored(output: Any) -> str | None:
+    """Return what an output names in place of logits: it is no classifier's."""
     named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
-    return "last_hidden_state" in named and "logits" not in named
+    if named.get("logits") is not None:
+        return None
+    return next((what for name, what in UNSCORED.items() if name in named), None)

@@ -110,7 +110,7 @@ class Explainer:
         info = surveyed.default() if name is None else surveyed[name]
         self.layer = info.name
         self.headless = surveyed.meaning.kind == "embeddings"
-        own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
+        own = loaded.unscored or without_head(f"{self.name}: {surveyed.meaning.found}")
         self.unscored = own if self.headless else _why_unscored(info)
         if self.headless and asked:
             raise ModelError(f"the output cannot be read as {asked}: {own}")
