@@ -11,7 +11,7 @@ from torch import nn
 import dff
 from benchmarks.support_table import PAGE, Case, Row, all_cases, check_case, page
 from dff.activations.layers import survey
-from dff.activations.layouts import read_logits, read_scores
+from dff.activations.outputs import read_scores
 from dff.errors import LayerError
 from tests.toys import ConvNet, TokenNet, images, seeded, untouched
 
@@ -212,15 +212,6 @@ def test_positions_of_an_output_are_averaged():
     maps = images(2, 5, 3, 4)
     torch.testing.assert_close(read_scores({"out": maps, "aux": maps[:1]}), maps.mean((2, 3)))
     torch.testing.assert_close(read_scores(maps.flatten(2)), maps.flatten(2).mean(1))
-
-
-def test_logits_are_those_of_the_images_or_none():
-    logits, maps = images(2, 5), images(2, 4, 3, 3)
-    for output in (logits, (logits, maps), {"features": maps, "logits": logits}):
-        assert torch.equal(read_logits(output, 2), logits)
-    for output in (maps, maps.flatten(2), logits[:1], {"none": None}):
-        assert read_logits(output, 2) is None
-    assert torch.equal(read_logits(maps, 2, lambda maps: maps.mean((2, 3))), maps.mean((2, 3)))
 
 
 def test_segmentation_models_are_explained():

@@ -26,18 +26,12 @@ __all__ = [
     "PARTS",
     "Layout",
     "Rearrangement",
-    "Score",
-    "is_backbone_output",
     "main_tensor",
     "over_grid",
-    "read_logits",
-    "read_scores",
     "replace_main_tensor",
     "tensors_of",
 ]
 
-Score = Callable[[Any], Tensor]
-"""From a model's output for n images to scores (n, classes), for models that are no classifiers."""
 
 PARTS = ("query", "key", "value")
 """What a fused layer of an attention block puts side by side, in this order."""
@@ -191,65 +185,12 @@ def tensors_of(output: Any) -> list[Tensor]:
     return tensors
 
 
-def read_scores(output: Any, score: Score | None = None) -> Tensor:
-    """Return the scores (n, classes) of a model's output.
-
-    Without a `score` of the user's they are the output's ``logits``, else its main tensor; where
-    that has positions, as in segmentation (n, classes, h, w) or tokens (n, positions, channels),
-    the mean over them.
-
-    Raises:
-        LayerError: the output has no such tensor, or `score` returns something else.
-    """
-    if score is not None:
-        scores = score(output)
-        if not isinstance(scores, Tensor) or scores.dim() != 2:
-            came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise LayerError(f"score must return a tensor (images, classes), got {came}")
-        return scores
-    scores = _logits_of(output)
-    if scores.dim() == 3:
-        return scores.mean(1)
-    return scores.flatten(2).mean(2) if scores.dim() > 3 else scores
-
-
-def read_logits(output: Any, count: int, score: Score | None = None) -> Tensor | None:
-    """Return the scores (count, classes) of images, None where the output has none of its own.
-
-    Unlike :func:`read_scores`, no mean over positions stands in for a classifier's logits.
-
-    Raises:
-        LayerError: `score` returns something else than (images, classes).
-    """
-    if score is not None:
-        return read_scores(output, score)
-    try:
-        logits = _logits_of(output)
-    except LayerError:
-        return None
-    return logits if logits.dim() == 2 and len(logits) == count else None
-
-
-def _logits_of(output: Any) -> Tensor:
-    """Return what an output calls its logits, else its main tensor."""
-    is_mapping = isinstance(output, Mapping)
-    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
-    found = named if isinstance(named, Tensor) else main_tensor(output)
-    return found.dequantize() if found.is_quantized else found
-
-
 def over_grid(vectors: Tensor, maps: Tensor) -> Tensor:
     """Lay each of (m, channels) vectors over the whole grid of maps (n, channels, rows, cols).
 
     Returns (m, channels, rows, cols), in the precision and on the device of the maps.
     """
     return vectors.to(maps)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
-
-
-def is_backbone_output(output: Any) -> bool:
-    """Whether a model's output names hidden states and no logits: it is no classifier's."""
-    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
-    return "last_hidden_state" in named and "logits" not in named
 
 
 def replace_main_tensor(output: Any, new: Tensor) -> Any:

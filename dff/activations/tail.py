@@ -15,9 +15,9 @@ from dff.activations.hooks import (
     intercept,
     observe,
 )
-from dff.activations.layouts import Score, read_scores
 from dff.activations.memory import stored_like
 from dff.activations.names import resolve_layer, split_part, split_run
+from dff.activations.outputs import Score, read_scores
 from dff.errors import ModelError
 
 __all__ = ["Tail", "after_layer", "run_scored"]

@@ -250,6 +250,7 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
         )
     ]
     say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} {kind}(s)")
+    say(f"output: {result.meaning}")
     if result.shared.headless:
         print_table(["concept", ">share"], [row[:2] for row in rows])
     else:

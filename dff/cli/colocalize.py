@@ -187,6 +187,8 @@ def _report(run: Run) -> None:
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
     say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
+    if output := run.state["settings"]["model"].get("output"):
+        say(f"output: {output['kind']} ({output['found']})")
     facts = run.table("concepts").to_pylist()
     scored = any(row["top_classes"] for row in facts)
     print_table(

@@ -50,6 +50,15 @@ NumClasses = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+OutputKind = Annotated[
+    str | None,
+    typer.Option(
+        "--output-kind",
+        help="What the output is: logits (softmax), probabilities (as they are), binary (one "
+        "logit, sigmoid), multilabel (sigmoid of each). Default: by evidence.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Mean = Annotated[
     str | None,
     typer.Option(
@@ -116,6 +125,7 @@ class ModelOptions:
     std: Std = None
     size: Size = None
     layer: Layer = None
+    output_kind: OutputKind = None
     fine: Fine = 1
     device: Device = None
 
@@ -139,11 +149,15 @@ class ModelOptions:
 
     def explainer(self, *, factorizer: str | None = None) -> Explainer:
         """Build the model and find its layer."""
+        from dff.activations.outputs import check_output
         from dff.concepts import check_factorizer
         from dff.explain import Explainer
 
-        chosen = check_factorizer(factorizer)  # before the model is loaded
-        explainer = Explainer(self.load(), layer=self.layer, factorizer=chosen, device=self.device)
+        # What cannot be is said before the model is loaded.
+        chosen, output = check_factorizer(factorizer), check_output(self.output_kind)
+        explainer = Explainer(
+            self.load(), layer=self.layer, output=output, factorizer=chosen, device=self.device
+        )
         return explainer.finer(self.fine)
 
 

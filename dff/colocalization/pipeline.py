@@ -116,7 +116,7 @@ def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
         },
         "model": {
             "name": job.network.name, "layer": job.network.layer, "weights": job.network.digest(),
-            "fine": job.network.fine,
+            "fine": job.network.fine, "output": job.network.meaning.as_dict(),
             "size": prep.size, "mean": list(prep.mean), "std": list(prep.std),
         },
         "concepts": job.concepts,

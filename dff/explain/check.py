@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dff.explain.one_pass import one_pass
 from dff.explain.photo import Photo, Target
 from dff.maps import presence, upsample
 from dff.rendering import curves
-from dff.scoring import Forward, rebuild
+from dff.scoring import rebuild
 from dff.scoring.faithfulness import (
     Agreement,
     Curve,
@@ -105,20 +106,23 @@ def check_photo(photo: Photo, target: Target | None, *, seed: int = 0) -> Check:
     class_index = photo.target(target)
     split = photo_contributions(photo, class_index)
     forward, w = rest_of_model(photo)
+    probabilities = photo.shared.meaning.probabilities
+    concepts = partial(concept_curve, forward, w, target=class_index, probabilities=probabilities)
     order = split.values[0].argsort(descending=True).tolist()
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(len(w)).tolist() for _ in range(RANDOM_ORDERS)]
     image, whole = photo.image.float(), photo.tail.whole
     size = (int(image.shape[1]), int(image.shape[2]))
     heatmap = upsample(split.maps[0].sum(0).numpy(), size, photo.layer_grid)
+    pixels = partial(pixel_curve, whole, image, heatmap, class_index, probabilities=probabilities)
     return Check(
         target=split.targets[0],
-        deletion=concept_curve(forward, w, order, class_index),
-        insertion=concept_curve(forward, w, order, class_index, mode="insertion"),
-        random_deletion=_mean_auc(forward, w, orders, class_index, "deletion"),
-        random_insertion=_mean_auc(forward, w, orders, class_index, "insertion"),
-        pixel_deletion=pixel_curve(whole, image, heatmap, class_index),
-        pixel_insertion=pixel_curve(whole, image, heatmap, class_index, mode="insertion"),
+        deletion=concepts(order),
+        insertion=concepts(order, mode="insertion"),
+        random_deletion=_mean_auc(map(concepts, orders)),
+        random_insertion=_mean_auc(concepts(order, mode="insertion") for order in orders),
+        pixel_deletion=pixels(),
+        pixel_insertion=pixels(mode="insertion"),
         agreement=agreement(photo.logits[None], _rebuilt_logits(photo, w)),
         gap=float(split.relative_gap[0]),
         randomization=_randomization(photo, seed),
@@ -134,11 +138,8 @@ def _rebuilt_logits(photo: Photo, w: Tensor) -> Tensor:
         return photo.tail(maps, photo.item).float().cpu()
 
 
-def _mean_auc(
-    forward: Forward, w: Tensor, orders: Sequence[Sequence[int]], target: int, mode: str
-) -> float:
-    areas = [concept_curve(forward, w, order, target, mode=mode).auc for order in orders]
-    return float(np.mean(areas))
+def _mean_auc(curves: Iterable[Curve]) -> float:
+    return float(np.mean([curve.auc for curve in curves]))
 
 
 def _randomization(photo: Photo, seed: int) -> float:

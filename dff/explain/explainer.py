@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import plainly
 from dff.activations.layers import probe_input
-from dff.activations.layouts import Score
 from dff.activations.memory import input_format
+from dff.activations.outputs import Score, check_output
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -38,7 +38,7 @@ from dff.explain.sweep import Sweep
 from dff.explain.target_layer import ends_of, target_layer, why_unscored
 from dff.images import Preprocessing
 from dff.maps import Grid
-from dff.models import LoadedModel, describe, load_model, without_head
+from dff.models import given_model, with_all_boxes, without_head
 
 __all__ = ["Explainer"]
 
@@ -49,18 +49,23 @@ class Explainer:
     """A model, its target layer and its preprocessing: call it on photos.
 
     Args:
-        model: a name for :func:`dff.load_model`, what that returns, or a module of your own.
+        model: a name for :func:`dff.load_model`, what that returns, a module of your own, or a
+            Hugging Face pipeline of images.
         layer: the target layer, by dotted name or module; None finds the last one that still
             has a grid (:meth:`dff.activations.layers.Survey.default`).
         layout: how the layer's output reads as maps; None recognises it.
         preprocessing: of photos; None takes the model's own. One number for all channels stands
             for as many as the model takes.
-        class_names: one a logit; None takes the model's own.
+        class_names: one a class; of a single logit one, or two of which the second is what the
+            logit speaks for. None takes the model's own.
         score: for a model that is no classifier: from its output for n images to scores
-            (n, classes), such as the similarity to some text embeddings or a box's score. None
-            takes the logits, or the output's first tensor, averaged over its positions; of a
-            backbone without a head (DINO, CLIP, MAE, ``num_classes=0``) it takes none, and
-            nothing is scored.
+            (n, classes), such as the similarity to some text embeddings. None takes the logits,
+            or the output's first tensor, averaged over its positions; of a detector each class's
+            best box; of a backbone without a head (DINO, CLIP, MAE, ``num_classes=0``) nothing,
+            and nothing is scored.
+        output: how scores are to be read (:data:`dff.activations.outputs.ASKED`): "logits" (one a
+            class, softmax), "probabilities" (as they are), "binary" (one logit, sigmoid), or
+            "multilabel" (independent labels, sigmoid). None goes by evidence.
         factorizer: what finds the concepts in place of NMF and semi-NMF: a name
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
@@ -72,50 +77,58 @@ class Explainer:
         fine: how many times as fine as the layer's the maps' grid is (:meth:`finer`).
         layer_info: what is known of the target layer, and how far a patch that moves takes its
             response along (not tried where a layout was given).
+        meaning: what the output was taken for, and why (:class:`dff.activations.outputs.Meaning`).
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
 
     Raises:
-        UsageError: no such factorizer.
+        UsageError: no such factorizer or kind of output, an output that cannot be of that kind, or
+            class names that do not fit it.
         ModelError: no such model, or its weights cannot be had.
         LayerError: no such layer, or none with a grid.
     """
 
     def __init__(
         self,
-        model: str | LoadedModel | nn.Module = "resnet50",
+        model: Any = "resnet50",
         *,
         layer: str | nn.Module | None = None,
         layout: LayoutLike = None,
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] | None = None,
         score: Score | None = None,
+        output: str | None = None,
         factorizer: str | Factorizer | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         self.factorizer = check_factorizer(factorizer)
-        loaded = _loaded(model, device)
-        self.model = loaded.module
+        asked = check_output(output)
+        loaded = given_model(model, device)
+        self.model = loaded.module if score else with_all_boxes(loaded.module)
         self.name = loaded.name
-        self.preprocessing = fitting(preprocessing, loaded.preprocessing)
-        names = class_names if class_names is not None else loaded.class_names
-        self.class_names = tuple(names) if names is not None else None
-        self.score = score
-        prep = self.preprocessing
+        self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
         probe = probe_input((prep.size, prep.size), self.model, prep.channels, prep.frames)
         self.device, self.dtype = probe.device, probe.dtype
         self._memory = input_format(self.model)
         name = None if layer is None else resolve_layer(self.model, layer)[0]
         surveyed, info = target_layer(
-            self.model, probe, name, layout, score=score, head=loaded.unscored is None
-        )
+            self.model, probe, name, layout,
+            score=score, head=loaded.unscored is None, output_kind=asked,
+        )  # fmt: skip
         self.layer, self.layer_info = info.name, info
         self.layout = layout or ends_of(info)
         own_grids = info.layout.frames if info.layout else None
         self._grids = None if prep.frames is None else own_grids or 1
-        self.headless = not surveyed.outputs
-        own = loaded.unscored or without_head(f"{self.name} returns hidden states and no logits")
+        self.headless = surveyed.meaning.kind == "embeddings"
+        own = loaded.unscored or without_head(f"{self.name}: {surveyed.meaning.found}")
         self.unscored = own if self.headless else why_unscored(info)
+        if self.headless and asked:
+            raise ModelError(f"the output cannot be read as {asked}: {own}")
+        names = loaded.class_names if class_names is None else class_names
+        if class_names is None and score and len(names or ()) != surveyed.meaning.classes:
+            names = None  # those of the logits, which are not scored
+        self.class_names = tuple(names) if names else None
+        self.meaning = surveyed.meaning.named(names) if names else surveyed.meaning
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
         maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
         self._probe_grid = self.grid(maps, probe)
@@ -230,7 +243,7 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        run = unscored_pass if self.headless else partial(one_pass, score=self.score, grad=cam)
+        run = unscored_pass if self.headless else partial(one_pass, score=self.meaning, grad=cam)
         stitch = None if self.fine == 1 else self.stitch
         result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
         return self._explanation(shots, groups, batches, result)
@@ -247,8 +260,9 @@ class Explainer:
         result: PassResult,
     ) -> Explanation:
         shared = SharedConcepts(
-            result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored
-        )
+            result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored,
+            self.meaning,
+        )  # fmt: skip
         photos: dict[int, list[Photo]] = {}
         for batch, group, tape, batch_coefficients in zip(
             batches, groups, result.tapes, result.coefficients, strict=True
@@ -277,7 +291,7 @@ class Explainer:
         return [(strip.at_frame(coefficients), strip) for strip in strips]
 
     def _tail(self, group: Tensor) -> Tail:
-        return Tail(self.model, self.layer, group, layout=self.layout, score=self.score)
+        return Tail(self.model, self.layer, group, layout=self.layout, score=self.meaning)
 
     def grid(self, maps: Tensor, x: Tensor) -> Grid:
         """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w).
@@ -306,22 +320,3 @@ class Explainer:
         finer = copy(self)
         finer.fine = fine
         return finer
-
-
-def _loaded(model: str | LoadedModel | nn.Module, device: Any) -> LoadedModel:
-    """Return the model as loaded; only what was built here is moved to a device."""
-    if isinstance(model, nn.Module):
-        if device is not None:
-            raise UsageError(
-                "device= is for models given by name; move your module yourself: model.to(device)"
-            )
-        return describe(model)
-    loaded = load_model(model) if isinstance(model, str) else model
-    loaded = replace(loaded, unscored=loaded.unscored or describe(loaded.module).unscored)
-    if device is not None:
-        try:
-            loaded.module.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"the device {str(device)!r} cannot be used: {reason}") from error
-    return loaded

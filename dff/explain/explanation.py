@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dff.activations.outputs import Meaning
 from dff.concepts import ConceptBank
 from dff.explain import saving
 from dff.explain.check import Check, check_photo
@@ -70,7 +71,7 @@ class Explanation:
     def __repr__(self) -> str:
         return (
             f"Explanation({len(self)} photo{'s' * (len(self) != 1)}, {len(self.bank)} concepts of "
-            f"{self.bank.model} at {self.bank.layer!r})"
+            f"{self.bank.model} at {self.bank.layer!r}; output: {self.meaning})"
         )
 
     # The concepts, which the photos share.
@@ -96,20 +97,27 @@ class Explanation:
         return self.shared.unscored
 
     @property
+    def meaning(self) -> Meaning:
+        """What the model's output is, and how scores are read from it."""
+        return self.shared.meaning
+
+    @property
     def concept_logits(self) -> Tensor:
         """(k, classes) of each concept at full presence."""
         return self.shared.logits
 
     @property
     def scores(self) -> Tensor:
-        """(k, classes): each concept's class probabilities at full presence, rows adding to 1.
+        """(k, classes): each concept's class probabilities at full presence.
+
+        Rows add to 1, but where classes do not exclude each other (:attr:`meaning`).
 
         Raises:
             LayerError: the layer's grid has no say in the output.
             ModelError: the model has no head.
         """
         self.shared.check_scored()
-        return self.concept_logits.softmax(-1)
+        return self.meaning.probabilities(self.concept_logits)
 
     def top_classes(self, concept: int, *, top_k: int = 3) -> list[ClassScore]:
         """Return the classes that a concept (from 0) at full presence speaks for, best first.
@@ -132,7 +140,7 @@ class Explanation:
     @property
     def probabilities(self) -> Tensor:
         """(n, classes): the photos' class probabilities."""
-        return self.logits.softmax(-1)
+        return self.meaning.probabilities(self.logits)
 
     def as_dict(self, *, top_k: int = 3) -> dict[str, Any]:
         """Return all scores as plain data (:func:`dff.explain.saving.as_dict`)."""

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
 from dff.activations.borrowing import plainly
 from dff.activations.failures import model_errors
-from dff.activations.layouts import Score, over_grid
+from dff.activations.layouts import over_grid
 from dff.activations.memory import stored_like
+from dff.activations.outputs import Score
 from dff.concepts import ConceptBank
 from dff.errors import FactorizationError, ModelError
 

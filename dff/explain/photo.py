@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dff.activations import Tail
+from dff.activations.outputs import Meaning
 from dff.activations.reach import leads_to, no_gradients
 from dff.concepts import ConceptBank
 from dff.errors import LayerError, ModelError, UsageError
@@ -52,12 +53,14 @@ class SharedConcepts:
         logits: (k, classes) of each concept at full presence; (k, 0) without a head.
         class_names: names of the classes, or None.
         unscored: why the concepts have no scores; None where they have.
+        meaning: what the model's output is, and how logits become probabilities.
     """
 
     bank: ConceptBank
     logits: Tensor
     class_names: tuple[str, ...] | None = None
     unscored: str | None = None
+    meaning: Meaning = Meaning()  # noqa: RUF009 - frozen
 
     def check_scored(self) -> None:
         """Raise with the reason if the concepts have no scores.
@@ -84,7 +87,7 @@ class SharedConcepts:
 
     def likeliest(self, logits: Tensor, top_k: int) -> list[ClassScore]:
         """Return the likeliest classes of logits (classes,), best first."""
-        values, indices = logits.softmax(-1).topk(min(top_k, len(logits)))
+        values, indices = self.meaning.probabilities(logits).topk(min(top_k, len(logits)))
         return [
             ClassScore(i, self.class_name(i), value, float(logits[i]))
             for value, i in zip(values.tolist(), indices.tolist(), strict=True)
@@ -278,8 +281,13 @@ class Photo:
         """
         self.shared.check_scored()
         self.check_differentiable()
-        if not self.tape.logits.requires_grad:
+        if not self.tape.maps.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
+        if not self.tape.logits.requires_grad:
+            raise LayerError(
+                "no gradient leads from the scores to the layer: Grad-CAM needs one (a detector "
+                "that found no box has none)"
+            )
         logit = self.tape.logits[self.item, self.target(target)]
         (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
         gradient = gradients[self.item].float()

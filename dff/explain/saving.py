@@ -108,7 +108,8 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
     presences and coverages lie in [0, 1]; `coverage` is the part of the photo's cells at half
     presence or more; a peak is (x, y) in the photo's pixels; `unscored` says why the concepts have
     no classes, where so: their lists of classes are empty, and without a head the photos'
-    predictions, too.
+    predictions, too. `output` is what the model's output was taken for, and by which evidence
+    (:class:`dff.activations.outputs.Meaning`).
     """
     shared = photos[0].shared
     bank = shared.bank
@@ -118,6 +119,7 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
         "layer": bank.layer,
         "fine": photos[0].fine,
         "rest_share": round(bank.rest, 6),
+        "output": shared.meaning.as_dict(),
         "unscored": shared.unscored,
         "concepts": [
             {

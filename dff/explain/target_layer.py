@@ -8,7 +8,7 @@ from dff.activations import LayoutLike
 from dff.activations.borrowing import plainly
 from dff.activations.failures import model_errors
 from dff.activations.layers import LayerInfo, Survey, grid_layer, survey
-from dff.activations.layouts import Score
+from dff.activations.outputs import Score
 from dff.activations.recognition import Ends
 
 __all__ = ["ends_of", "target_layer", "why_unscored"]
@@ -22,6 +22,7 @@ def target_layer(
     *,
     score: Score | None,
     head: bool,
+    output_kind: str | None,
 ) -> tuple[Survey, LayerInfo]:
     """Survey a model on a probe input; return the survey and the layer of a name, or the default.
 
@@ -33,7 +34,9 @@ def target_layer(
         ModelError: the model fails on the probe.
     """
     with model_errors(model, probe, try_sizes=True):
-        surveyed = plainly(lambda: survey(model, probe, score=score, head=head))
+        surveyed = plainly(
+            lambda: survey(model, probe, score=score, head=head, output_kind=output_kind)
+        )
         if name is not None and layout is not None:
             return surveyed, surveyed[name]
         return surveyed, plainly(lambda: grid_layer(model, surveyed, name), grad=False)

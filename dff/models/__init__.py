@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from dff.models.detectors import with_all_boxes
+from dff.models.given import given_model
 from dff.models.loaded import LoadedModel, describe, without_head
 from dff.models.sources import list_models, load_model
 from dff.models.weights import load_weights, read_weights
@@ -14,9 +16,11 @@ from dff.models.weights import load_weights, read_weights
 __all__ = [
     "LoadedModel",
     "describe",
+    "given_model",
     "list_models",
     "load_model",
     "load_weights",
     "read_weights",
+    "with_all_boxes",
     "without_head",
 ]

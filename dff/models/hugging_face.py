@@ -16,15 +16,20 @@ from torch import Tensor, nn
 
 from dff.errors import MissingExtraError, ModelError
 from dff.images import Preprocessing
-from dff.models.loaded import LoadedModel, describe, hugging_face_labels, without_head
+from dff.models.loaded import (
+    LoadedModel,
+    describe,
+    hugging_face_labels,
+    processed_by,
+    without_head,
+)
 from dff.models.request import DEFAULT, Request, filled_but_for_head, first_line, lacking_head
+from dff.models.towers import image_tower
 from dff.models.weights import read_weights
 
 __all__ = ["hugging_face"]
 
 CLASSIFIER = "ForImageClassification"
-TOWERS = ("vision_model", "vision_tower", "image_model")
-"""Where models of images and texts keep the part that sees images."""
 
 
 def hugging_face(request: Request) -> LoadedModel:
@@ -59,7 +64,7 @@ def _built(request: Request, transformers: Any) -> tuple[Any, str | None]:
     config = transformers.AutoConfig.from_pretrained(request.name)
     saved_as = list(config.architectures or [])
     if not request.num_classes and saved_as and not any(CLASSIFIER in one for one in saved_as):
-        module = _image_tower(_made(transformers.AutoModel, request, config)[0], request.name)
+        module = _images_alone(_made(transformers.AutoModel, request, config)[0], request.name)
         return module, without_head(f"{request.name} ({saved_as[0]}) has no classification head")
     if request.num_classes:
         config.num_labels = request.num_classes
@@ -80,16 +85,10 @@ def _made(builder: Any, request: Request, config: Any) -> tuple[Any, list[str]]:
     return builder.from_config(config) if auto else builder(config), []
 
 
-def _image_tower(module: nn.Module, name: str) -> nn.Module:
+def _images_alone(module: nn.Module, name: str) -> nn.Module:
     """Return the part of a model that takes images alone, all patches of them in their order."""
     if hasattr(module.config, "text_config"):
-        tower = next((getattr(module, one) for one in TOWERS if hasattr(module, one)), None)
-        if tower is None:
-            raise ModelError(
-                f"{name} is a {type(module).__name__}, of images and texts, and has no part for "
-                f"images alone (looked for {', '.join(TOWERS)}); give a module of your own"
-            )
-        module = tower
+        module = image_tower(module, name)
     embeddings: Any = getattr(module, "embeddings", None)
     if hasattr(embeddings, "random_masking"):  # a masked autoencoder
         embeddings.random_masking = _all_patches
@@ -109,10 +108,7 @@ def _preprocessing(name: str, own: Preprocessing, transformers: Any) -> Preproce
         processor = transformers.AutoImageProcessor.from_pretrained(name)
     except (OSError, ValueError):
         return own
-    size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
-    short = size.get("shortest_edge") or size.get("height") or own.size
-    found = Preprocessing(size=int(short), mean=processor.image_mean, std=processor.image_std)
-    return found.for_channels(own.channels)
+    return processed_by(processor, own)
 
 
 @contextmanager

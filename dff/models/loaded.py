@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from dff.errors import ModelError
 from dff.images import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dff.models.detectors import detector_preprocessing
+from dff.models.towers import image_tower, takes_texts
 
-__all__ = ["LoadedModel", "describe", "preprocessing_from", "without_head"]
+__all__ = ["LoadedModel", "describe", "preprocessing_from", "processed_by", "without_head"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ def describe(module: nn.Module) -> LoadedModel:
     A module that says nothing gets ImageNet's customary preprocessing at 224 px; for another
     number of channels than three (:func:`input_channels`) its mean over R, G, B. What is wrapped
     in DataParallel or ``torch.compile`` is unwrapped: layers have their own names then, and hooks
-    are heard.
+    are heard. Of a Hugging Face model of images and texts (CLIP) the part for images is taken.
 
     Raises:
-        ModelError: a masked autoencoder of Hugging Face that would drop and shuffle its patches.
+        ModelError: a masked autoencoder of Hugging Face that would drop and shuffle its patches,
+            or a model of images and texts without a part for images alone.
     """
     module = unwrapped(module)
     name = str(getattr(module, "original_name", type(module).__name__))  # of torch.jit
@@ -63,13 +66,14 @@ def describe(module: nn.Module) -> LoadedModel:
     config = getattr(module, "config", None)
     if config is not None and hasattr(config, "to_dict"):
         _refuse_random_masks(module)
-        return LoadedModel(
-            module,
-            name,
-            _hugging_face(config).for_channels(input_channels(module)),
-            hugging_face_labels(config),
-        )
-    prep = Preprocessing(frames=FRAMES if takes_clips(module) else None)
+        if takes_texts(module):
+            tower = describe(image_tower(module, f"the model {name!r}"))
+            what = f"of a {name}, which compares images with texts, the part for images is taken"
+            return replace(tower, name=name, unscored=without_head(what))
+        prep = _hugging_face(config).for_channels(input_channels(module))
+        return LoadedModel(module, name, prep, hugging_face_labels(config))
+    own = detector_preprocessing(module)
+    prep = own or Preprocessing(frames=FRAMES if takes_clips(module) else None)
     return LoadedModel(module, name, prep.for_channels(input_channels(module)))
 
 
@@ -156,6 +160,21 @@ def preprocessing_from(settings: dict[str, Any]) -> Preprocessing:
         fixed=bool(settings.get("fixed_input_size", False)),
         interpolation="bicubic" if settings.get("interpolation") == "bicubic" else "bilinear",
     )
+
+
+def processed_by(processor: Any, own: Preprocessing) -> Preprocessing:
+    """Return the preprocessing of a Hugging Face image processor; `own` is what it leaves open."""
+    size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
+    short = size.get("shortest_edge") or size.get("height") or own.size
+    mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    if not getattr(processor, "do_normalize", True):
+        mean, std = 0.0, 1.0
+    found = Preprocessing(
+        size=int(short),
+        mean=own.mean if mean is None else mean,
+        std=own.std if std is None else std,
+    )
+    return found.for_channels(own.channels)
 
 
 def _hugging_face(config: Any) -> Preprocessing:

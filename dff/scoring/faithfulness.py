@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MODES = ("deletion", "insertion")
+SOFTMAX: Forward = partial(torch.softmax, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,7 @@ def concept_curve(
     target: int,
     *,
     mode: str = "deletion",
+    probabilities: Forward = SOFTMAX,
 ) -> Curve:
     """Take concepts out of an image (or put them in), in an order, and watch a class.
 
@@ -84,6 +87,7 @@ def concept_curve(
         target: class index.
         mode: "deletion" begins with the image and ends without concepts; "insertion" the other
             way round.
+        probabilities: of logits (m, classes).
 
     Raises:
         UsageError: an order that is none, or another mode.
@@ -98,7 +102,7 @@ def concept_curve(
     kept = touched if mode == "insertion" else ~touched
     with torch.no_grad():
         masks = kept.to(coefficients)[:, :, None, None]
-        values = _probability(forward(masks * coefficients), target)
+        values = _probability(forward(masks * coefficients), target, probabilities)
     return Curve(np.linspace(0, 1, count + 1), values)
 
 
@@ -111,6 +115,7 @@ def pixel_curve(
     mode: str = "deletion",
     steps: int = 20,
     batch: int = 32,
+    probabilities: Forward = SOFTMAX,
 ) -> Curve:
     """Take the pixels of an image away (or put them back), the hottest first, and watch a class.
 
@@ -125,6 +130,7 @@ def pixel_curve(
         mode: "deletion" or "insertion".
         steps: points of the curve, less one.
         batch: images at a time.
+        probabilities: of logits (m, classes).
 
     Raises:
         UsageError: a heatmap of another size, or another mode.
@@ -144,12 +150,15 @@ def pixel_curve(
         for part in np.array_split(shares, -(-len(shares) // batch)):
             limits = torch.from_numpy(part * len(order))
             changed = (rank[None] < limits[:, None]).reshape(-1, 1, height, width).to(image.device)
-            values.append(_probability(score(torch.where(changed, last, first)), target))
+            logits = score(torch.where(changed, last, first))
+            values.append(_probability(logits, target, probabilities))
     return Curve(shares, np.concatenate(values))
 
 
 def agreement(logits: Tensor, rebuilt: Tensor) -> Agreement:
     """Compare logits (n, classes) of the model on A with those on W·H.
+
+    One logit alone is compared as two classes, -z and z.
 
     Raises:
         UsageError: the shapes differ.
@@ -159,6 +168,8 @@ def agreement(logits: Tensor, rebuilt: Tensor) -> Agreement:
             f"expected two tensors (images, classes), got {tuple(logits.shape)} and "
             f"{tuple(rebuilt.shape)}"
         )
+    if logits.shape[1] == 1:
+        logits, rebuilt = (torch.cat([-z, z], 1) for z in (logits, rebuilt))
     a, b = logits.double(), rebuilt.double()
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     norm = (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-300)
@@ -207,8 +218,8 @@ def _standardized(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def _probability(logits: Tensor, target: int) -> np.ndarray:
-    return logits.float().softmax(1)[:, target].cpu().double().numpy()
+def _probability(logits: Tensor, target: int, probabilities: Forward) -> np.ndarray:
+    return probabilities(logits.float())[:, target].cpu().double().numpy()
 
 
 def _check_mode(mode: str) -> None:

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dff.activations.borrowing import unheard
+from dff.activations.borrowing import borrowed, unheard
 from dff.activations.hooks import observe
 from dff.activations.layers.geometry import Geometry, geometry
 from dff.activations.layers.recording import LayerInfo, Recording
-from dff.activations.layouts import (
-    Score,
-    is_backbone_output,
-    read_scores,
-)
 from dff.activations.names import split_part
+from dff.activations.outputs import Meaning, Score, recognise
 from dff.activations.reach import by_swapping, children, cuts, no_gradients
 from dff.errors import LayerError
 
@@ -39,11 +34,11 @@ class Survey:
 
     Attributes:
         layers: what ran.
-        outputs: number of scores of the model; 0 for a backbone, whose output is no scores.
+        meaning: what the model's output is, and how scores are read from it.
     """
 
     layers: tuple[LayerInfo, ...]
-    outputs: int
+    meaning: Meaning
     _embedding: int | None
     _input: Tensor
     _tensors: dict[str, Tensor]
@@ -52,6 +47,11 @@ class Survey:
     def inputs(self) -> Tensor:
         """The input (1, channels, height, width) of the recorded pass, without its graph."""
         return self._input.detach()
+
+    @property
+    def outputs(self) -> int:
+        """Number of scores of the model; 0 for a backbone, whose output is no scores."""
+        return self.meaning.classes
 
     def default(self) -> LayerInfo:
         """Return the last layer that still has a grid, of those known to move or not tried.
@@ -117,14 +117,18 @@ class Survey:
 
 
 def survey(
-    model: nn.Module, inputs: Tensor, *, score: Score | None = None, head: bool = True
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    score: Score | None = None,
+    head: bool = True,
+    output_kind: str | None = None,
 ) -> Survey:
     """Run `model` once on an input (1, channels, height, width); describe its layers in order.
 
     One recorded forward pass and one backward pass (of a backbone none); nothing is left on the
-    model. `score` reads the scores from an output that holds no logits
-    (:func:`dff.activations.layouts.read_scores`). Without one, the output is no scores if `head`
-    is False, or if it names hidden states and no logits.
+    model. `score`, `head` and `output_kind` are what is known of the output
+    (:func:`dff.activations.outputs.recognise`).
     """
     seen = Recording(model, inputs)
     layers, nodes = seen.layers, seen.nodes
@@ -133,9 +137,13 @@ def survey(
     output = observe(model, seen.visit, leaf + 0, grad=True)
     if not any(info.layout for info in layers.values()) and (reason := unheard(model)):
         raise LayerError(f"no layer of this model has a grid: {reason}")
-    scored = score is not None or (head and not is_backbone_output(output))
+    meaning = recognise(
+        model, output, lambda: borrowed(model, lambda: model(-inputs)), score=score, head=head,
+        asked=output_kind,
+    )  # fmt: skip
+    scored = meaning.kind != "embeddings"
     with torch.enable_grad():
-        result = read_scores(output, score)
+        result = meaning(output)
     reaching: set[str] = set()
     if result.grad_fn is not None and not no_gradients(model):
         through = cuts(result.grad_fn, [node for node, _ in nodes.values()], leaf)
@@ -146,10 +154,9 @@ def survey(
             assert info is not None
             layers[name] = replace(info, passes_all=node in through, reaches=name in reaching)
     if not reaching:
-        _try_layers(model, inputs, layers, partial(read_scores, score=score), scored)
-    width = int(result.shape[-1])
-    outputs, embedding = (width, None) if scored else (0, width)
-    return Survey(tuple(layers.values()), outputs, embedding, leaf, seen.tensors)
+        _try_layers(model, inputs, layers, meaning, scored)
+    embedding = None if scored else int(result.shape[-1])
+    return Survey(tuple(layers.values()), meaning, embedding, leaf, seen.tensors)
 
 
 def _try_layers(

@@ -114,6 +114,7 @@ class Run:
             "run": str(self.path),
             "model": self.bank.model,
             "layer": self.bank.layer,
+            "output": self.state["settings"]["model"].get("output"),
             **self.state["counts"],
             "exact": self.state["exact"],
             "rest_share": round(self.bank.rest, 6),

@@ -86,7 +86,7 @@ def _images_table(
         "predicted": [None if i is None else class_name(i, class_names) for i in known],
         "predicted_index": known,
         "probability": [
-            None if i is None else p for i, p in zip(known, facts["probability"], strict=True)
+            None if e is not None else p for p, e in zip(facts["probability"], errors, strict=True)
         ],
         "status": ["ok" if error is None else "error" for error in errors],
         "error": [error and printable(error) for error in errors],

@@ -30,7 +30,8 @@ class Chunk:
         widths, heights: (n,) in pixels, 0 where unreadable.
         errors: (n,) what is wrong, None for a readable image.
         predicted: (n,) class index, -1 where there is none.
-        probability: (n,) of that class.
+        probability: (n,) of the likeliest class, None without a head. Where a single class is
+            less likely than not, it is no prediction.
         stamps: (n,) what each was when it was read, None where nothing can tell.
         rows: (readable images, cells drawn, channels).
     """
@@ -40,7 +41,7 @@ class Chunk:
     heights: list[int] = field(default_factory=list)
     errors: list[str | None] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
-    probability: list[float] = field(default_factory=list)
+    probability: list[float | None] = field(default_factory=list)
     stamps: list[Row | None] = field(default_factory=list)
     rows: Tensor | None = None
 

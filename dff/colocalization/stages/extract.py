@@ -109,7 +109,8 @@ def _run_batch(
     read = [next(samples) for _ in ids]
     readable = [i for i, sample in enumerate(read) if sample.pixels is not None]
     errors = [sample.error for sample in read]
-    classes, chances = [-1] * len(ids), [0.0] * len(ids)
+    classes = [-1] * len(ids)
+    chances: list[float | None] = [None] * len(ids)
     kept: list[Tensor] = []
     if readable:
         passed = network(
@@ -117,10 +118,8 @@ def _run_batch(
         )
         finite = passed.rows.sum((1, 2), dtype=torch.float32).isfinite().tolist()
         if passed.logits is not None:
-            best = passed.logits.softmax(-1).max(-1)
-            for i, index, chance in zip(
-                readable, best.indices.tolist(), best.values.tolist(), strict=True
-            ):
+            indices, values = network.meaning.predicted(passed.logits)
+            for i, index, chance in zip(readable, indices.tolist(), values.tolist(), strict=True):
                 classes[i], chances[i] = index, chance
         for row, i in enumerate(readable):
             if not finite[row]:

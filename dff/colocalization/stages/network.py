@@ -16,7 +16,7 @@ from torch import Tensor
 from dff.activations import STOP, Answer, Tail, intercept
 from dff.activations.failures import model_errors
 from dff.activations.layers import probe_input
-from dff.activations.layouts import over_grid, read_logits
+from dff.activations.layouts import over_grid
 from dff.activations.memory import input_format
 from dff.colocalization.stages.fusing import fused
 from dff.concepts import ConceptBank
@@ -65,7 +65,7 @@ class Network:
         self.explainer = explainer
         self.layer, self.device = explainer.layer, explainer.device
         self.name, self.class_names = explainer.name, explainer.class_names
-        self.fine = explainer.fine
+        self.fine, self.meaning = explainer.fine, explainer.meaning
         self.preprocessing = replace(explainer.preprocessing, fixed=True)  # so that batches form
         if precision == "auto":
             precision = "float32" if self.device.type == "cpu" else "bfloat16"
@@ -126,8 +126,10 @@ class Network:
         x = self._input(pixels)
         output = self._run(x, capture)
         rows = self.explainer.stitch(seen[0], x, self._to_layer).permute(0, 2, 3, 1).flatten(1, 2)
-        logits = read_logits(output, len(pixels), self.explainer.score) if predict else None
-        return Passed(rows.contiguous(), None if logits is None else logits.float())
+        # No mean over positions stands in for a classifier's logits.
+        scored = predict and not self.explainer.headless and not self.meaning.pooled
+        logits = self.meaning(output).float() if scored else None
+        return Passed(rows.contiguous(), logits)
 
     def concept_logits(self, bank: ConceptBank) -> tuple[Tensor, Tensor] | None:
         """Return the logits (k, classes) of each concept laid over the grid at full presence.
@@ -141,7 +143,7 @@ class Network:
         maps = torch.empty(1, self.channels, *self._shape, dtype=self.explainer.dtype)
         black = self._input(self._black())
         tail = Tail(self.model, self.layer, black, layout=self.explainer.layout,
-                    score=self.explainer.score)  # fmt: skip
+                    score=self.meaning)  # fmt: skip
         logits = tail(over_grid(concepts, maps.to(self.device))).float()
         return logits[:-1], logits[-1]
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from dff.activations.outputs import Meaning
 from dff.colocalization.run.folder import RunFolder
 from dff.concepts import ConceptBank
 from dff.labels import class_name
@@ -75,13 +76,14 @@ def write_scores(
     bank: ConceptBank,
     logits: tuple[Tensor, Tensor] | None,
     class_names: Sequence[str] | None,
+    meaning: Meaning,
 ) -> None:
     """Write scores.parquet, concepts.parquet, labels.parquet (if any) and cooccurrence.parquet."""
     by_class, by_label = Tally(len(bank)), Tally(len(bank))
     for images, _, mean, present in image_groups(folder, len(bank)):
         by_class.add(images["predicted_index"].to_pylist(), present, mean)
         by_label.add(images["label"].to_pylist(), present, mean)
-    _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class))
+    _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class, meaning))
     _put(folder, "concepts.parquet", _concepts(bank, logits, class_names, by_class))
     _put(folder, "cooccurrence.parquet", _cooccurrence(bank, by_class))
     _put(folder, "labels.parquet", _labels(bank, by_label))
@@ -96,6 +98,7 @@ def _scores(
     logits: tuple[Tensor, Tensor] | None,
     class_names: Sequence[str] | None,
     tally: Tally,
+    meaning: Meaning,
 ) -> pa.Table:
     """Concept x class. A contribution is what a concept adds to a class's logit.
 
@@ -121,7 +124,7 @@ def _scores(
         "concept": np.repeat(np.arange(1, k + 1), classes),
         "class_index": np.tile(np.arange(classes), k),
         "class": pa.array(names * k),
-        "score": at_full.softmax(-1).cpu().numpy().ravel(),
+        "score": meaning.probabilities(at_full).cpu().numpy().ravel(),
         "logit": at_full.cpu().numpy().ravel(),
         "mean_contribution": pa.array((worth * mean).ravel(), mask=none),
         "prevalence": pa.array(prevalence.ravel(), mask=none),
