@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import detection
 
 from dff.activations.outputs.boxes import best_boxes, best_queries
-from dff.errors import LayerError, ModelError, UsageError
+from dff.errors import ModelError, UsageError
 from dff.explain import Explainer
 from dff.images import Preprocessing
 from dff.models import describe, with_all_boxes
@@ -214,7 +214,7 @@ def test_a_photo_without_a_box_has_no_gradient():
     assert explainer.unscored is None
     result = explainer(np.full((32, 32, 3), 99, np.uint8), concepts=1)
     assert result.probabilities.tolist() == [[0, 0, 0]]
-    with pytest.raises(LayerError, match=r"no gradient leads .* found no box"):
+    with pytest.raises(ModelError, match=r"no gradient passes .* found no box"):
         result.cam(1)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import dff
 from dff.activations.layers import probe_input, survey
-from dff.activations.layouts import read_scores
+from dff.activations.outputs import read_scores
 from dff.activations.reach import by_swapping, no_gradients
 from dff.activations.tail import after_layer
 from dff.errors import LayerError, ModelError

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 import dff
-from dff.activations.outputs import Meaning, last_operation, read_scores
+from dff.activations.outputs import Meaning, read_scores
+from dff.activations.outputs.meaning import last_operation
 from dff.cli import main
 from dff.errors import LayerError, ModelError, UsageError
 from dff.explain import Explainer

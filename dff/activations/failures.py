@@ -156,8 +156,8 @@ def _clips(failure: _Failure, found: re.Match[str]) -> str | None:
         return None
     return (
         "it takes clips or volumes (n, channels, frames, height, width), and was handed images "
-        "(n, channels, height, width); give a module of yours whose forward takes images and "
-        "makes them such, as x[:, :, None].expand(-1, -1, 16, -1, -1) does"
+        "(n, channels, height, width); say how many frames it takes by preprocessing="
+        "dff.Preprocessing(frames=16, …), and give it videos"
     )
 
 

@@ -48,7 +48,7 @@ def detect_layout(
                 return Layout(kind, rows, cols)
             if frames[0] <= clip[0] + 2:
                 return Layout(kind, frames[0] * rows, cols, frames=frames[0])
-    if len(shape) == 3:
+    if _is_tokens(shape, input_size):
         return _token_layout(shape[1], (height, width), ends, clip[0] if clip else None)
     return None
 
@@ -63,7 +63,7 @@ def possible_layouts(
     """
     recognised = detect_layout(shape, input_size)
     found = [] if recognised is None else [recognised]
-    if len(shape) == 3:
+    if _is_tokens(shape, input_size):
         found = [*_seen_before(shape[1], grids, MAX_PREFIX), *found]
         found += _seen_before(shape[1], grids)
     return list(dict.fromkeys(found))
@@ -79,6 +79,11 @@ def _seen_before(count: int, grids: Iterable[Layout], most: int | None = None) -
             yield from (replace(grid, prefix=n, suffix=others - n) for n in (1, 0) if others > n)
         elif others <= most:
             yield replace(grid, prefix=others)
+
+
+def _is_tokens(shape: tuple[int, ...], input_size: Size) -> bool:
+    """Whether an output can be tokens; pixels without channels, as depths, are none."""
+    return len(shape) == 3 and shape[1:] != tuple(input_size[-2:])
 
 
 def _is_grid(rows: int, cols: int, input_size: tuple[int, int]) -> bool:

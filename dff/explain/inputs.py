@@ -106,8 +106,10 @@ def _shown(item: Tensor, name: str, prep: Preprocessing) -> Shot:
 def fitting(given: Preprocessing | None, own: Preprocessing) -> Preprocessing:
     """Return the preprocessing given, else the model's own.
 
-    One number for all channels, or ImageNet's, stand for as many channels as the model takes.
+    One number for all channels, or ImageNet's, stand for as many channels as the model takes; and
+    where it takes clips, no number of frames for its own.
     """
     if given is None:
         return own
-    return given.for_channels(own.channels) if given.is_general else given
+    fitted = given.for_channels(own.channels) if given.is_general else given
+    return fitted if fitted.frames else replace(fitted, frames=own.frames)

@@ -211,8 +211,8 @@ class Photo:
         asked = self.tape.maps.requires_grad
         if not reason and asked and not leads_to(self.tape.logits, self.tape.maps):
             return (
-                "no gradient passes the rest of the model (something in it detaches): ask for the "
-                "evidence 'ablation', 'blur' or 'sobol', which need none"
+                "no gradient passes the rest of the model (something in it detaches, or a detector "
+                "found no box): ask for the evidence 'ablation', 'blur' or 'sobol', which need none"
             )
         return reason
 
@@ -283,11 +283,6 @@ class Photo:
         self.check_differentiable()
         if not self.tape.maps.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
-        if not self.tape.logits.requires_grad:
-            raise LayerError(
-                "no gradient leads from the scores to the layer: Grad-CAM needs one (a detector "
-                "that found no box has none)"
-            )
         logit = self.tape.logits[self.item, self.target(target)]
         (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
         gradient = gradients[self.item].float()

@@ -155,7 +155,7 @@ def survey(
             layers[name] = replace(info, passes_all=node in through, reaches=name in reaching)
     if not reaching:
         _try_layers(model, inputs, layers, meaning, scored)
-    embedding = None if scored else int(result.shape[-1])
+    embedding = int(result.shape[-1]) if meaning.hidden else None
     return Survey(tuple(layers.values()), meaning, embedding, leaf, seen.tensors)
 
 

@@ -43,7 +43,8 @@ KINDS = {
 ASKED = ("logits", "probabilities", "binary", "multilabel")
 """The kinds that a user may name."""
 
-UNSCORED = {"last_hidden_state": "hidden states", "predicted_depth": "depths"}
+HIDDEN = "last_hidden_state"
+UNSCORED = {HIDDEN: "hidden states", "predicted_depth": "depths"}
 """What outputs without scores hold, by their names for it."""
 HEADLESS = "the model has no head to score with"
 
@@ -65,6 +66,7 @@ class Meaning:
         score: from the output to values (n, classes); None reads them by :func:`read_scores`.
         squashed: the values went through a sigmoid, or a softmax, already.
         pooled: the values are a mean over positions, as of segmentation.
+        hidden: of embeddings: they are hidden states, as wide as the layers that gave them.
         sides: of one value an image two classes are made, with the logits -z and z.
     """
 
@@ -74,6 +76,7 @@ class Meaning:
     score: Score | None = None
     squashed: bool = False
     pooled: bool = False
+    hidden: bool = False
     sides: bool = False
 
     def __call__(self, output: Any) -> Tensor:
@@ -170,7 +173,8 @@ def recognise(
         LayerError: no scores can be read from it.
     """
     if score is None and (not head or (named := _unscored(output))):
-        return Meaning("embeddings", f"it returns {named} and no logits" if head else HEADLESS)
+        found = f"it returns {named} and no logits" if head else HEADLESS
+        return Meaning("embeddings", found, hidden=not head or named == UNSCORED[HIDDEN])
     if score is None and (boxes := box_scores(model, output)):
         if asked:
             raise UsageError(
