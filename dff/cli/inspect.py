@@ -28,6 +28,7 @@ def layers(
 ) -> None:
     """List the layers of a model that can be factorized; the default is marked."""
     settings.quiet = json
+    from dff.activations.failures import model_errors
     from dff.activations.layers import probe_input, survey
 
     with working(f"loading {chosen.model}"):
@@ -35,7 +36,8 @@ def layers(
         loaded = chosen.load(weights="random")
         side = loaded.preprocessing.size
         probe = probe_input((side, side), loaded.module, loaded.preprocessing.channels)
-        surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
+        with model_errors(loaded.module, probe, try_sizes=True):
+            surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
     default = surveyed.default().name
     rows = [
         {
