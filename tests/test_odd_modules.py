@@ -100,16 +100,16 @@ def quantised() -> nn.Module:
     """A network in int8, its images and logits in floating point."""
     import torch.ao.quantization as quantization
 
-    model = seeded(ConvNet)
-    model = quantization.QuantWrapper(
-        nn.Sequential(
+    layers = seeded(
+        lambda: nn.Sequential(
             nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()),
             nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU()),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(12, 5),
         )
-    ).eval()
+    )
+    model = quantization.QuantWrapper(layers).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)
@@ -223,6 +223,15 @@ def test_swapping_finds_what_gradients_find(kind):
     assert reaching == {name for name in names if found[name].reaches}
     assert passing == {name for name in names if found[name].passes_all}
     assert no_gradients(model) is None
+
+
+def test_swapping_ends_at_the_layer_that_is_chosen():
+    model, runs = seeded(Detaching), []
+    model.stem.register_forward_hook(lambda *_: runs.append(1))
+    found = survey(model, probe_input((32, 32), model))
+    assert found.default().name == "layer4"
+    assert found["stem.0"].reaches
+    assert len(runs) <= 9  # one recorded, two to compare with, three for each layer that was tried
 
 
 def compiled(way: str, module: nn.Module, x: torch.Tensor) -> nn.Module:

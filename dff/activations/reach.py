@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dff.activations.borrowing import borrowed
 from dff.activations.hooks import Answer, intercept, observe
@@ -84,7 +85,11 @@ def no_gradients(model: nn.Module) -> str | None:
 
 
 def by_swapping(
-    model: nn.Module, x: Tensor, names: Iterable[str], read: Callable[[Any], Tensor]
+    model: nn.Module,
+    x: Tensor,
+    names: Iterable[str],
+    read: Callable[[Any], Tensor],
+    enough: Callable[[str], bool] = lambda _: False,
 ) -> tuple[set[str], set[str]]:
     """Return the layers whose grid reaches the output, and those that everything passes through.
 
@@ -93,6 +98,7 @@ def by_swapping(
         x: (1, channels, height, width) an image.
         names: of layers with a grid that run once.
         read: from the model's output to the scores.
+        enough: whether a layer that does both ends the search: each costs three passes.
     """
     layers = {name: model.get_submodule(name) for name in names}
     kept: dict[str, Any] = {}
@@ -101,7 +107,7 @@ def by_swapping(
         if name in layers:
             kept[name] = replace_main_tensor(output, main_tensor(output).clone())
 
-    other = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).to(x)
+    other = _patchwork(x)
     own = read(borrowed(model, lambda: model(x)))
     others = read(observe(model, keep, other))
     reaching, passing = set(), set()
@@ -125,7 +131,17 @@ def by_swapping(
             continue
         if _same(read(swapped), others):
             passing.add(name)
+            if name in reaching and enough(name):
+                break
     return reaching, passing
+
+
+def _patchwork(x: Tensor) -> Tensor:
+    """Return an image of large patches, which int8 rounding and averages do not make like noise."""
+    patches = torch.randn(
+        (*x.shape[:2], *[4] * (x.dim() - 2)), generator=torch.Generator().manual_seed(3)
+    )
+    return functional.interpolate(2 * patches, x.shape[2:]).to(x)
 
 
 def _same(scores: Tensor, others: Tensor) -> bool:

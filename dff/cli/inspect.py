@@ -31,14 +31,17 @@ def layers(
     """
     settings.quiet = json
     from dff.activations.borrowing import plainly
+    from dff.activations.failures import model_errors
     from dff.activations.layers import grid_layer, measured, probe_input, survey
 
     with working(f"trying the layers of {chosen.model}"):
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
-        side = loaded.preprocessing.size
-        probe = probe_input((side, side), loaded.module, loaded.preprocessing.channels)
-        surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
+        prep = loaded.preprocessing
+        side = prep.size
+        probe = probe_input((side, side), loaded.module, prep.channels, prep.frames)
+        with model_errors(loaded.module, probe, try_sizes=True):
+            surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
         default = plainly(lambda: grid_layer(loaded.module, surveyed), grad=False).name
         shaped = [layer.name for layer in surveyed.layers if layer.layout is not None]
         surveyed = plainly(lambda: measured(loaded.module, surveyed, shaped), grad=False)
@@ -64,9 +67,10 @@ def _described(layer: LayerInfo, side: int) -> dict[str, Any]:
         "layer": layer.name,
         "type": layer.kind,
         "channels": layer.channels,
-        "rows": layout.rows if layout else None,
+        "frames": layout.frames if layout else None,
+        "rows": layout.rows // (layout.frames or 1) if layout else None,
         "cols": layout.cols if layout else None,
-        "stride": side / layout.rows if layout else None,
+        "stride": side / layout.cols if layout else None,
         "layout": layout.kind if layout else None,
         "tokens_before": layout.prefix if layout else None,
         "tokens_after": layout.suffix if layout else None,
@@ -87,7 +91,7 @@ def _row(row: dict[str, Any]) -> tuple[Any, ...]:
         row["layer"],
         row["type"],
         row["channels"] or "",
-        f"{row['rows']} x {row['cols']}" if row["rows"] else "-",
+        " x ".join(str(row[axis]) for axis in ("frames", "rows", "cols") if row[axis]) or "-",
         f"{row['stride']:.3g}" if row["stride"] else "",
         f"{row['moves_down']:.0%} / {row['moves_right']:.0%}" if moved else "",
         "yes" if row["is_grid"] else "no",

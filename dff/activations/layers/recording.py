@@ -62,6 +62,11 @@ class LayerInfo:
         count = self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
         return count if self.layout.part is None else count // len(PARTS)
 
+    def fits(self, outputs: int) -> bool:
+        """Whether it may be chosen unasked, of a model with so many scores."""
+        single = self.channels in (1, outputs)
+        return not single and self.alone and not self.passive and not self.inner
+
 
 class Recording:
     """The layers of a pass, as they finish: :meth:`visit` is for every module of the pass.

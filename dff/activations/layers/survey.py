@@ -78,11 +78,7 @@ class Survey:
             and (layer.movement is None or layer.movement.is_grid)
         ]
         able = [layer for layer in able if not layer.inner] or able
-        fit = [
-            layer
-            for layer in able
-            if layer.channels not in (1, self.outputs) and layer.alone and not layer.passive
-        ]
+        fit = [layer for layer in able if layer.fits(self.outputs)]
         for candidates in (
             [layer for layer in fit if layer.passes_all and layer.channels == self._embedding],
             [layer for layer in fit if layer.reaches and layer.passes_all],
@@ -154,7 +150,7 @@ def survey(
             assert info is not None
             layers[name] = replace(info, passes_all=node in through, reaches=name in reaching)
     if not reaching:
-        _try_layers(model, inputs, layers, meaning, scored)
+        _try_layers(model, inputs, layers, meaning, meaning.classes)
     embedding = int(result.shape[-1]) if meaning.hidden else None
     return Survey(tuple(layers.values()), meaning, embedding, leaf, seen.tensors)
 
@@ -164,14 +160,25 @@ def _try_layers(
     inputs: Tensor,
     layers: dict[str, LayerInfo],
     read: Callable[[Any], Tensor],
-    scored: bool,
+    outputs: int,
 ) -> None:
-    """Find what the layers have a say in where no gradient tells."""
+    """Find what the layers have a say in where no gradient tells.
+
+    From the last one back to one that fits as the default; those before it are taken to reach.
+    """
     able = [name for name, info in layers.items() if info.layout and info.runs == 1]
-    whole = {name: split_part(name)[0] for name in able}
-    reaching, passing = by_swapping(model, inputs, set(whole.values()), read)
-    for name, of in whole.items():
-        reaches = of in reaching or not scored
+    modules = list(dict.fromkeys(split_part(name)[0] for name in reversed(able)))
+    before: list[str] = []
+
+    def enough(name: str) -> bool:
+        if layers[name].fits(outputs):
+            before.extend(modules[modules.index(name) + 1 :])
+        return bool(before)
+
+    reaching, passing = by_swapping(model, inputs, modules, read, enough)
+    for name in able:
+        of = split_part(name)[0]
+        reaches = of in reaching or of in before or not outputs
         layers[name] = replace(layers[name], passes_all=of in passing, reaches=reaches)
 
 
