@@ -1,5 +1,7 @@
 """A grid is what moves: found, refused with the figure, and told by the same check everywhere."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -265,3 +267,31 @@ def test_video_networks_of_torchvision(name, layer):
     found = grid_layer(model, survey(model, probe_input((64, 64), model, frames=8)))
     assert found.name == layer
     assert found.movement.is_grid
+
+
+# real weights ------------------------------------------------------------------------------------
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real weights beside the project are missing")
+@pytest.mark.parametrize(
+    ("name", "weights", "layer"),
+    [
+        ("mobilenet_v2", "mobilenet_v2_imagenet.safetensors", "features"),
+        ("timm:tf_efficientnet_lite0", "tf_efficientnet_lite0_imagenet.safetensors", "bn2"),
+        ("hf:vit_s14_dinov2_style", None, "layernorm"),
+    ],
+)
+def test_a_patch_moves_in_the_last_layers_of_trained_networks(name, weights, layer):
+    if name.startswith("hf:"):
+        loaded = dff.load_model(f"hf:{SHARED / name[3:]}", size=224)
+    else:
+        loaded = dff.load_model(name, weights=SHARED / weights, size=224)
+    explainer = dff.Explainer(loaded)
+    moved = explainer.layer_info.movement
+    assert explainer.layer == layer
+    assert moved.is_grid
+    assert 0.85 < min(moved.down, moved.right) < max(moved.down, moved.right) < 1.15
+    assert moved.aside < 0.15
+    assert moved.noise < 1e-6

@@ -54,8 +54,7 @@ def grid_layer(model: nn.Module, surveyed: Survey, name: str | None = None) -> L
         return info  # by a layout of the user's, or refused when it runs
     surveyed = measured(model, surveyed, [info.name])
     info = surveyed[info.name]
-    assert info.movement is not None
-    if info.movement.is_grid:
+    if info.movement is None or info.movement.is_grid:
         return info
     if name is not None:
         raise LayerError(
