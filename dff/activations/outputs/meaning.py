@@ -221,7 +221,7 @@ def _evidence(
         return "probabilities", "rows of the output sum to 1"
     if meaning.squashed:
         return "multilabel", "the output ends in a sigmoid: values of 0 to 1 already"
-    return "logits", "nothing speaks for something else"
+    return "logits", "no evidence for another kind"
 
 
 def _as_asked(meaning: Meaning, values: Tensor, asked: str) -> Meaning:
