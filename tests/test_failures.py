@@ -99,12 +99,14 @@ def video():
     return r3d_18()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize(
     ("make", "size", "message"),
     [
         (many_channels, 32, r"layer '0' \(Conv2d\).*images of 7 channels, and was handed 3"),
         (Lenet, 64, r"layer 'fc'.*another size \(it runs at 32 pixels\).*size=32, fixed=True"),
         (Viewing, 64, r"it runs at 32 pixels"),
+        (lambda: torch.jit.script(Lenet()), 64, r"cannot be multiplied.*it runs at 32 pixels"),
         (fixed_positions, 64, r"\(it runs at 224 pixels\)"),
         (hugging_face, 64, r"\(it runs at 224 pixels\)"),
         (Questioned, 32, r"takes \(image, question, scale\), and it is handed images alone"),

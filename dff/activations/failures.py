@@ -84,7 +84,7 @@ class _Failure:
     def reason(self) -> str:
         """The line that says it: the first; the interpreter of torch.jit says it last."""
         lines = str(self.error).strip().splitlines() or [type(self.error).__name__]
-        scripted = isinstance(self.error, torch.jit.Error)
+        scripted = "TorchScript interpreter" in lines[0]
         return lines[-1 if scripted else 0].rstrip(".; ")
 
     def layer(self) -> tuple[str, nn.Module] | None:
