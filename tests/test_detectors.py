@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import detection
 
+from dff.activations.layers import probe_input, survey
 from dff.activations.outputs.boxes import best_boxes, best_queries
 from dff.errors import ModelError, UsageError
 from dff.explain import Explainer
@@ -220,3 +221,11 @@ def test_a_photo_without_a_box_has_no_gradient():
 
 def test_detectors_normalise_by_themselves():
     assert describe(detector("FCOS")).preprocessing.mean == (0, 0, 0)
+
+
+def test_of_a_pyramid_of_features_the_end_of_the_backbone_is_taken():
+    from torchvision.models.detection import retinanet_resnet50_fpn
+
+    model = seeded(retinanet_resnet50_fpn, weights=None, weights_backbone=None, min_size=64)
+    found = survey(model, probe_input((64, 64), model))
+    assert found.default().name == "backbone.body.layer4"

@@ -25,6 +25,9 @@ from dff.errors import LayerError
 
 __all__ = ["Survey", "probe_input", "survey"]
 
+COARSE = 16
+"""The least stride, in pixels, of the layers that a detector's objects are seen in."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -67,6 +70,9 @@ class Survey:
         take tokens and keys of the last blocks). So it is the final norm, or the last block: the
         last such layer that is as wide as the embedding, which the keys of a pooling are not.
 
+        Of a detector with a pyramid of features, everything passes through an early layer only,
+        whose cells are small: there it is the last of the widest layers, the end of the backbone.
+
         Raises:
             LayerError: no layer has a grid.
         """
@@ -80,6 +86,7 @@ class Survey:
         able = [layer for layer in able if not layer.inner] or able
         fit = [layer for layer in able if layer.fits(self.outputs)]
         for candidates in (
+            self._beneath_pyramid(fit),
             [layer for layer in fit if layer.passes_all and layer.channels == self._embedding],
             [layer for layer in fit if layer.reaches and layer.passes_all],
             [layer for layer in able if layer.reaches and layer.passes_all and layer.alone],
@@ -93,6 +100,17 @@ class Survey:
             "no layer of this model has a grid of more than one cell for an input of "
             f"{tuple(self._input.shape)}; name one with layer=, or give a larger input"
         )
+
+    def _beneath_pyramid(self, fit: list[LayerInfo]) -> list[LayerInfo]:
+        """Return the widest layers of a detector whose scores come from grids of several sizes."""
+        reaching = [layer for layer in fit if layer.reaches]
+        cut = [layer for layer in reaching if layer.passes_all]
+        coarse = bool(cut) and cut[-1].cells * COARSE <= self._input.shape[-1]
+        if self.meaning.kind != "boxes" or coarse:
+            return []
+        maps = [layer for layer in reaching if layer.layout and layer.layout.kind == "maps"]
+        most = max((layer.channels or 0 for layer in maps), default=0)
+        return [layer for layer in maps if layer.channels == most]
 
     def __getitem__(self, name: str) -> LayerInfo:
         """Return a layer by its dotted name."""
