@@ -46,6 +46,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("cli")
     (root / "net.py").write_text(FACTORY)
     (root / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    (root / "empty").mkdir()
     rng = np.random.default_rng(0)
     for name in ("one.jpg", "two photos.png"):
         Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(root / name)
@@ -154,7 +155,7 @@ def test_layers_and_models(dff):
         (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),
         (("one.jpg", "--device", "abacus"), 2, "'abacus' cannot be used"),
         (("oen.jpg",), 1, "did you mean 'one.jpg'"),
-        ((".",), 1, "is a folder; name an image in it"),
+        (("empty",), 1, "the folder empty holds no images"),
         (("labels.txt",), 1, "labels.txt"),
         (("one.jpg", "--weights", "none.pth"), 1, "does not exist"),
         (("one.jpg", "--out", "labels.txt"), 1, "it is a file"),

@@ -30,7 +30,8 @@ def analyze(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
+            help="Photos: paths, folders or http(s) URLs. Several share their concepts.",
+            show_default=False,
         ),
     ],
     chosen: opt.ModelOptions,
@@ -94,11 +95,12 @@ def analyze(
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.images import is_video, read_image
+    from dff.images import is_video, read_image, spread
 
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     chosen_formats, asked = check_formats(formats), check_evidence(evidence)
+    images = spread(images)
     pictures = [
         image if is_video(image) else read_image(image, allow_private=allow_private)
         for image in progress(images, "reading")

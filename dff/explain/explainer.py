@@ -145,9 +145,9 @@ class Explainer:
         """Explain one photo, or several in shared concepts.
 
         Args:
-            images: a path, http(s) URL, bytes, Pillow image, uint8 or [0, 1] array (height,
-                width, channels), or a list of them; or a tensor (channels, h, w) or (n, channels,
-                h, w) that is normalised already.
+            images: a path (of a folder all images in it), http(s) URL, bytes, Pillow image, uint8
+                or [0, 1] array (height, width, channels), or a list of them; or a tensor
+                (channels, h, w) or (n, channels, h, w) that is normalised already.
             concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
                 a range, lets their stability choose (:func:`dff.concepts.choose_components`).
             bank: explain in these concepts instead of finding new ones.

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image
+from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image, spread
 from dff.images.bands import pictured
 
 __all__ = ["Images", "Shot", "fitting", "from_tensor", "read_shots", "to_tensors"]
@@ -68,13 +68,17 @@ def as_list(images: Any) -> list[Any]:
 
     Args:
         images: a path, URL, bytes, opened file, Pillow image, picture, array (height, width,
-            channels) or (n, height, width, channels), or an iterable of such.
+            channels) or (n, height, width, channels), or an iterable of such; a folder is the
+            images in it (:func:`dff.images.spread`).
+
+    Raises:
+        ImageError: a folder without images.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
     single = isinstance(images, (str, bytes, io.IOBase, Picture, Image.Image))
     single = single or hasattr(images, "__fspath__")
-    return [images] if single else list(images)
+    return spread([images] if single else images)
 
 
 def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Shot], list[Tensor]]:

@@ -1,0 +1,86 @@
+"""Manners: what a user types by habit works, and what went wrong is said at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import dff
+from dff.cli import main
+from dff.errors import ImageError
+from tests.test_cli import FACTORY
+from tests.test_cli_outputs import contents, photo
+from tests.toys import ConvNet, seeded
+
+MODEL = ("--model", "net.py:build", "--labels", "labels.txt", "--size", "32", "-k", "2")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model, labels and photos, as the working directory."""
+    (tmp_path / "net.py").write_text(FACTORY)
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    photo(tmp_path / "a.png")
+    for seed, name in enumerate(("c.png", "b.JPG", ".hidden.png", "sub/d.png")):
+        photo(tmp_path / "photos" / name, seed)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here, capfd):
+    """Run a command in-process; return (status, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.mark.parametrize("first", [("a.png", *MODEL), (*MODEL, "a.png")])
+def test_a_photo_in_place_of_a_command_is_analysed(here, run, first):
+    status, printed, errors = run("analyze", "a.png", *MODEL)
+    assert (status, errors) == (0, "")
+    written = contents(here / "dff-out")
+    assert run(*first) == (0, printed, "")
+    assert contents(here / "dff-out").keys() == written.keys()
+    assert "--top-k" in run("a.png", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("aa.png", *MODEL), 1, "there is no image aa.png; did you mean 'a.png'"),
+        (("http://[", *MODEL), 1, "no valid http(s) address"),
+        (("anlyze", "a.png"), 2, "No such command 'anlyze'"),
+        (("--sise", "3"), 2, "--sise"),
+        (("empty", *MODEL), 1, "the folder empty holds no images (.avif .bmp "),
+        (("sweep", "empty", *MODEL[:-2]), 1, "the folder empty holds no images"),
+    ],
+)
+def test_what_is_neither_command_nor_photo(run, words, status, message):
+    got, printed, errors = run(*words)
+    assert message in errors
+    assert (got, printed, len(errors.splitlines())) == (status, "", 1)
+
+
+def test_a_folder_is_its_images(here, run):
+    status, printed, _ = run("photos", *MODEL, "--json")
+    assert status == 0
+    assert [image["image"] for image in json.loads(printed)["images"]] == ["b", "c"]
+    assert run("sweep", "photos", *MODEL[:-2], "-k", "2:3", "-q")[::2] == (0, "")
+    assert (here / "dff-out" / "b_tree.png").is_file()
+    explainer = dff.Explainer(seeded(ConvNet))
+    names = [one.name for one in explainer("photos", concepts=2)]
+    assert names == ["b", "c"]
+    assert [one.name for one in explainer(["a.png", here / "photos"], concepts=2)] == ["a", *names]
+    with pytest.raises(ImageError, match="holds no images"):
+        explainer(Path("empty"))
