@@ -75,7 +75,17 @@ MODEL = ("--model", "net.py:build", "--labels", "labels.txt", "--size", "64")
 def test_analyze_writes_and_prints(dff, tmp_path):
     out = tmp_path / "out"
     status, printed, _ = dff(
-        "analyze", "one.jpg", "two photos.png", *MODEL, "-k", 3, "--target", "cat", "--out", out
+        "analyze",
+        "one.jpg",
+        "two photos.png",
+        *MODEL,
+        "-k",
+        3,
+        "--target",
+        "cat",
+        "--out",
+        out,
+        "--shared",
     )
     assert status == 0
     names = {
@@ -100,17 +110,15 @@ def test_json_is_all_there_is_on_stdout(dff, tmp_path):
     assert all(Path(path).exists() for path in report["paths"])
 
 
-def test_quiet_separate_formats_and_bank(dff, tmp_path):
+def test_quiet_formats_and_bank(dff, tmp_path):
     arguments = ("analyze", "one.jpg", "two photos.png", *MODEL)
-    status, printed, errors = dff(
-        *arguments, "--quiet", "--separate", "--format", "png", "--out", tmp_path
-    )
+    status, printed, errors = dff(*arguments, "--quiet", "--format", "png", "--out", tmp_path)
     assert (status, printed, errors) == (0, "", "")
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two photos"}
     assert {p.name for p in (tmp_path / "one").iterdir()} == {
         "one_concepts.png", "one_panel.png", RECORD,
     }  # fmt: skip
-    dff(*arguments, "--format", "arrays", "--out", tmp_path / "fit")
+    dff(*arguments, "--shared", "--format", "arrays", "--out", tmp_path / "fit")
     bank = tmp_path / "fit" / "bank.safetensors"
     status, _, _ = dff("analyze", "one.jpg", *MODEL, "--bank", bank, "--out", tmp_path / "again")
     assert status == 0

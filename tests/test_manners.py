@@ -73,7 +73,7 @@ def test_what_is_neither_command_nor_photo(run, words, status, message):
 
 
 def test_a_folder_is_its_images(here, run):
-    status, printed, _ = run("photos", *MODEL, "--json")
+    status, printed, _ = run("photos", *MODEL, "--shared", "--json")
     assert status == 0
     assert [image["image"] for image in json.loads(printed)["images"]] == ["b", "c"]
     assert run("sweep", "photos", *MODEL[:-2], "-k", "2:3", "-q")[::2] == (0, "")
@@ -84,3 +84,18 @@ def test_a_folder_is_its_images(here, run):
     assert [one.name for one in explainer(["a.png", here / "photos"], concepts=2)] == ["a", *names]
     with pytest.raises(ImageError, match="holds no images"):
         explainer(Path("empty"))
+
+
+def test_concepts_are_each_photos_own_unless_shared_ones_are_asked_for(here, run):
+    words = ("photos", *MODEL, "--json", "--format", "arrays")
+    alone = [json.loads(run(name, *words[1:])[1]) for name in ("photos/b.JPG", "photos/c.png")]
+    status, printed, _ = run(*words, "-o", "out")
+    assert status == 0
+    several = json.loads(printed)
+    for report, other, name in zip(several, alone, "bc", strict=True):
+        assert report["concepts"] == other["concepts"]
+        assert report["paths"] == [f"out/{name}/{file}.safetensors" for file in ("arrays", "bank")]
+    status, printed, _ = run(*words, "--shared", "-o", "shared")
+    assert json.loads(printed)["paths"] == ["shared/arrays.safetensors", "shared/bank.safetensors"]
+    assert len(json.loads(printed)["images"]) == 2
+    assert "--separate" in run(*words, "--separate")[2]

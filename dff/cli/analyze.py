@@ -30,7 +30,7 @@ def analyze(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Photos: paths, folders or http(s) URLs. Several share their concepts.",
+            help="Photos: paths, folders or http(s) URLs. Each has concepts of its own.",
             show_default=False,
         ),
     ],
@@ -48,8 +48,8 @@ def analyze(
     bank: Annotated[
         str | None, typer.Option(help="Explain in the concepts of this bank instead.")
     ] = None,
-    separate: Annotated[
-        bool, typer.Option("--separate", help="Find concepts for each photo on its own.")
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Find concepts that all photos share.")
     ] = False,
     target: Annotated[
         str | None,
@@ -75,7 +75,13 @@ def analyze(
     ] = False,
     top_k: opt.TopK = 3,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder to write to; several photos, unless --shared, have one each in it.",
+            rich_help_panel="Output",
+        ),
     ] = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     formats: Annotated[
@@ -106,7 +112,7 @@ def analyze(
         for image in progress(images, "reading")
     ]
     kept = ConceptBank.load(bank) if bank else None
-    groups = _groups(pictures, out, separate)
+    groups = _groups(pictures, out, shared)
     reserve(
         {
             folder: _planned(group, chosen_formats, bool(asked), check)
@@ -134,10 +140,10 @@ def analyze(
 
 
 def _groups(
-    pictures: list[Picture | str], out: Path, separate: bool
+    pictures: list[Picture | str], out: Path, shared: bool
 ) -> dict[Path, list[Picture | str]]:
-    """Return the photos that share their concepts, by the folder for their results."""
-    if not separate or len(pictures) == 1:
+    """Return the photos whose concepts are found together, by the folder for their results."""
+    if shared or len(pictures) == 1:
         return {out: pictures}
     from dff.images.names import distinct_names
 
