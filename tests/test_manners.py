@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import dff
 from dff.cli import main
@@ -99,3 +100,43 @@ def test_concepts_are_each_photos_own_unless_shared_ones_are_asked_for(here, run
     assert json.loads(printed)["paths"] == ["shared/arrays.safetensors", "shared/bank.safetensors"]
     assert len(json.loads(printed)["images"]) == 2
     assert "--separate" in run(*words, "--separate")[2]
+
+
+@pytest.mark.parametrize("shared", [(), ("--shared",)])
+def test_broken_photos_do_not_end_the_others(here, run, shared):
+    (here / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
+    words = ("broken.jpg", "a.png", "gone.png", "photos/c.png", *MODEL, *shared)
+    status, printed, errors = run(*words)
+    assert status == 1
+    assert [line[:16] for line in errors.splitlines()] == ["dff: cannot read", "dff: there is no"]
+    assert "broken.jpg" in errors.splitlines()[0]
+    folders = [Path("dff-out")] * 2 if shared else [Path("dff-out/a"), Path("dff-out/c")]
+    for folder, name in zip(folders, "ac", strict=True):
+        assert (folder / f"{name}_panel.png").is_file()
+        assert str(folder / f"{name}_panel.png") in printed
+    assert not {p.name for p in (here / "dff-out").iterdir()} & {"broken", "gone"}
+    status, printed, again = run(*words, "--json")
+    assert (status, again) == (1, errors)
+    reports = [json.loads(printed)] if shared else json.loads(printed)
+    assert [image["image"] for one in reports for image in one["images"]] == ["a", "c"]
+    status, printed, errors = run("gone.png", "broken.jpg", *MODEL, *shared, "--json", "-o", "no")
+    assert (status, printed, len(errors.splitlines())) == (1, "", 2)
+    assert not (here / "no").exists()
+
+
+def test_photos_without_activations_do_neither(here, run):
+    (here / "zero.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def build():\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 4, 4, 4, bias=False), nn.ReLU(),\n"
+        "        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))\n"
+        "    nn.init.uniform_(net[0].weight, 0, 1)\n"
+        "    return net\n"
+    )
+    Image.new("RGB", (40, 40)).save(here / "black.png")
+    words = ("--model", "zero.py:build", "--mean", "0", "--std", "1", "--size", "32", "-k", "2")
+    status, printed, errors = run("black.png", "a.png", *words, "--layer", "1")
+    assert status == 1
+    assert "dff-out/a/a_panel.png" in printed
+    assert errors.startswith("dff: black: ")
+    assert len(errors.splitlines()) == 1

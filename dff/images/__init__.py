@@ -14,7 +14,7 @@ from dff.images.clips import VIDEOS, is_video, read_clip
 from dff.images.folders import IMAGES, spread
 from dff.images.picture import Picture
 from dff.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from dff.images.reading import MAX_BYTES, MAX_PIXELS, TIMEOUT, Source, read_image
+from dff.images.reading import MAX_BYTES, MAX_PIXELS, TIMEOUT, Source, read_image, source_name
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -30,5 +30,6 @@ __all__ = [
     "is_video",
     "read_clip",
     "read_image",
+    "source_name",
     "spread",
 ]
