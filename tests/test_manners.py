@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import dff
 from dff.cli import main
-from dff.errors import ImageError
+from dff.errors import ImageError, UsageError
 from tests.test_cli import FACTORY
 from tests.test_cli_outputs import contents, photo
 from tests.toys import ConvNet, seeded
@@ -140,3 +141,45 @@ def test_photos_without_activations_do_neither(here, run):
     assert "dff-out/a/a_panel.png" in printed
     assert errors.startswith("dff: black: ")
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), "a tensor is normalised .* not torch.uint8"),
+        (torch.ones(2, 3, 32, 32) * 128, r"from -2.1. to 2.64 .* from 128 to 128"),
+        (torch.linspace(0, 255, 3 * 32 * 32).view(3, 32, 32), "from 0 to 255.*read_image"),
+    ],
+)
+def test_tensors_that_are_not_normalised_are_refused(x, message):
+    explainer = dff.Explainer(seeded(ConvNet))
+    with pytest.raises(UsageError, match=message):
+        explainer(x, concepts=2)
+    levels = dff.Preprocessing(mean=0, std=1 / 255)
+    pixels = dff.Explainer(seeded(ConvNet), preprocessing=levels)
+    pixels(torch.rand(3, 32, 32) * 255, concepts=2)
+    explainer(torch.randn(3, 32, 32) * 3, concepts=2)
+
+
+def test_labels_of_another_number_are_an_error(here, run):
+    (here / "few.txt").write_text("ant\nbee\n")
+    for command in ("analyze", "sweep", "colocalize"):
+        where = ("photos",) if command == "colocalize" else ("a.png",)
+        words = ("--model", "net.py:build", "--size", "32", "--labels", "few.txt", "-o", "out")
+        status, printed, errors = run(command, *where, *words)
+        assert (status, printed) == (2, "")
+        assert "2 class names do not fit an output of 4 classes" in errors
+    with pytest.raises(UsageError, match="class names do not fit"):
+        dff.Explainer(dff.load_model("demo", labels=["a", "b"]))
+
+
+def test_random_weights_are_said_to_mean_nothing(here, run):
+    words = ("--model", "squeezenet1_1", "--size", "65", "-k", "2")
+    random = (*words, "--weights", "random")
+    said = "the weights are random: the scores mean nothing"
+    assert said in run("a.png", *random)[1]
+    assert said in run("colocalize", "photos", *random, "-o", "run")[1]
+    assert said not in run("a.png", *MODEL, "--weights", "random")[1]  # they are the factory's
+    net = dff.load_model("squeezenet1_1", weights="random").module
+    torch.save(net.state_dict(), "net.pth")
+    assert said not in run("a.png", *words, "--weights", "net.pth")[1]

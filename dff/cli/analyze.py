@@ -155,6 +155,8 @@ def analyze(
                 continue
             paths = result.save(folder, top_k=top_k, target=target, formats=chosen_formats)
         report = result.as_dict(top_k=top_k)
+        if explainer.untrained:
+            say(opt.UNTRAINED)
         _report(result, paths, top_k)
         paths += _trust(result, report["images"], folder, asked, check, target, versus)
         reports.append({**report, "paths": [str(p) for p in paths]})

@@ -140,6 +140,8 @@ def colocalize(
     if json and ranks.first:
         print_json(run.summary())
     elif ranks.first:
+        if explainer.untrained:
+            say(opt.UNTRAINED)
         _report(run)
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from dff.explain import Explainer
     from dff.models import LoadedModel
 
-__all__ = ["ModelOptions", "numbers", "parse_concepts", "with_model"]
+__all__ = ["UNTRAINED", "ModelOptions", "numbers", "parse_concepts", "with_model"]
+
+UNTRAINED = "the weights are random: the scores mean nothing"
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 
