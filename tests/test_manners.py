@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,20 @@ def test_random_weights_are_said_to_mean_nothing(here, run):
     net = dff.load_model("squeezenet1_1", weights="random").module
     torch.save(net.state_dict(), "net.pth")
     assert said not in run("a.png", *words, "--weights", "net.pth")[1]
+
+
+def test_reprs_fit_a_line_or_two(here):
+    explainer = dff.Explainer(seeded(ConvNet))
+    swept = explainer.sweep("a.png", concepts=range(2, 5))
+    bank = swept.chosen.bank.renamed({0: "striped fur", 1: "long \n" * 100})
+    named = dataclasses.replace(bank, model="net " * 100)
+    finished = dff.colocalize("photos", "run", model=explainer, concepts=2)
+    shown = [repr(x) for x in (bank, named, swept, swept.selection, finished, swept.chosen)]
+    for text in shown:
+        assert len(text) < 300
+        assert not re.search(r"tensor|array|\n", text)
+    k, stable = swept.selection.chosen, swept.selection.stability[swept.selection.chosen - 2]
+    assert shown[0].startswith(f"ConceptBank({k} concepts of ConvNet at 'layer4': 'striped fur', ")
+    assert shown[2] == f"Sweep(1 photo, 2 to 4 concepts of ConvNet at 'layer4', {k} chosen)"
+    assert shown[3].startswith(f"Selection({k} chosen of 2 to 4 concepts, stability {stable:.2f}")
+    assert shown[4] == "Run('run': 2 concepts, 3 images)"

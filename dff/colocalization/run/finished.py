@@ -16,7 +16,7 @@ from dff.colocalization.run.folder import TABLES, RunFolder, chunk_name, read_st
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import reopen
 from dff.concepts import ConceptBank
-from dff.errors import RunError, UsageError
+from dff.errors import RunError, UsageError, shortened
 
 __all__ = ["Run"]
 
@@ -48,7 +48,9 @@ class Run:
 
     def __repr__(self) -> str:
         counts = self.state["counts"]
-        return f"Run({str(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
+        return (
+            f"Run({shortened(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
+        )
 
     @cached_property
     def bank(self) -> ConceptBank:
