@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,10 @@ from PIL import Image
 
 import dff
 from dff.cli import main
+from dff.concepts import ConceptBank, titles
 from dff.errors import ImageError, UsageError
+from dff.explain.drawing import legend_entries
+from dff.labels import class_index
 from tests.test_cli import FACTORY
 from tests.test_cli_outputs import contents, photo
 from tests.toys import ConvNet, seeded
@@ -191,7 +194,7 @@ def test_reprs_fit_a_line_or_two(here):
     explainer = dff.Explainer(seeded(ConvNet))
     swept = explainer.sweep("a.png", concepts=range(2, 5))
     bank = swept.chosen.bank.renamed({0: "striped fur", 1: "long \n" * 100})
-    named = dataclasses.replace(bank, model="net " * 100)
+    named = replace(bank, model="net " * 100)
     finished = dff.colocalize("photos", "run", model=explainer, concepts=2)
     shown = [repr(x) for x in (bank, named, swept, swept.selection, finished, swept.chosen)]
     for text in shown:
@@ -202,3 +205,53 @@ def test_reprs_fit_a_line_or_two(here):
     assert shown[2] == f"Sweep(1 photo, 2 to 4 concepts of ConvNet at 'layer4', {k} chosen)"
     assert shown[3].startswith(f"Selection({k} chosen of 2 to 4 concepts, stability {stable:.2f}")
     assert shown[4] == "Run('run': 2 concepts, 3 images)"
+
+
+@pytest.mark.parametrize(
+    "words", [("analyze", "a.png"), ("sweep", "a.png"), ("colocalize", "photos"), ("demo",)]
+)
+def test_an_output_that_looks_like_a_file(here, run, words):
+    model = () if words == ("demo",) else MODEL[:2]
+    status, printed, errors = run(*words, *model, "--out", "pic.png")
+    assert (status, printed) == (2, "")
+    assert "--out is a folder, for several files, not 'pic.png': give --out pic" in errors
+    assert not (here / "pic.png").exists()
+
+
+def test_a_folder_may_be_called_as_a_file(here, run):
+    (here / "pic.png").mkdir()
+    assert run("a.png", *MODEL, "-q", "--out", "pic.png") == (0, "", "")
+
+
+def test_a_name_that_two_classes_bear_is_asked_about(here, run):
+    names = ["crane", "owl", "maillot", "crane", "maillot, tank suit"]
+    with pytest.raises(UsageError, match="'Crane' is the name of classes 0 and 3: give its index"):
+        class_index("Crane", names, 5)
+    with pytest.raises(UsageError, match=r"of classes 2 and 4 .'maillot, tank suit'."):
+        class_index("maillot", names, 5)
+    assert class_index("maillot, tank suit", names, 5) == class_index("tank suit", names, 5) == 4
+    assert class_index("owl, Owl", ["x", "owl, Owl"], 2) == 1
+    (here / "labels.txt").write_text("crane\nbee\ncrane\ndog\n")
+    status, _, errors = run("a.png", *MODEL, "--target", "crane")
+    assert status == 2
+    assert "classes 0 and 2" in errors
+
+
+def test_a_named_concept_keeps_its_number(here, run):
+    assert titles(("Concept 1", "striped fur", "Concept 7")) == (
+        "Concept 1",
+        "2 striped fur",
+        "Concept 7",
+    )
+    assert titles(("Concept 1 + Concept 2", "concept")) == ("Concept 1 + Concept 2", "2 concept")
+    run("a.png", *MODEL)
+    ConceptBank.load("dff-out/bank.safetensors").renamed({1: "striped fur"}).save("bank")
+    words = ("a.png", *MODEL, "--bank", "bank", "-o", "named", "--evidence", "contributions")
+    assert run(*words)[1].count("2 striped fur") == 2
+    result = dff.Explainer(seeded(ConvNet))("a.png", concepts=2)
+    named = replace(result.shared, bank=result.bank.renamed({1: "striped fur"}))
+    assert [entry.title for entry in legend_entries(named)] == ["Concept 1", "2 striped fur"]
+    run("colocalize", "photos", *MODEL, "-o", "run")
+    assert run("name", "run", "2", "striped fur")[1] == "Concept 2 is now 2 striped fur\n"
+    assert "2 striped fur" in run("colocalize", "photos", *MODEL, "-o", "run")[1]
+    assert dff.Run("run").concept("2 Striped fur") == dff.Run("run").concept("striped fur") == 1

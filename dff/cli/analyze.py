@@ -97,6 +97,7 @@ def analyze(
         typer.Option(
             "--out",
             "-o",
+            callback=opt.folder,
             help="Folder to write to; several photos, unless --shared, have one each in it.",
             rich_help_panel="Output",
         ),
@@ -241,6 +242,8 @@ def _evidence(
     photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
 ) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
+    from dff.concepts import titles
+
     shown = photo.name
     columns = []
     for kind in kinds:
@@ -248,7 +251,7 @@ def _evidence(
             columns.append(photo.evidence(kind, target, versus=versus).as_dict())
     rows = [
         [name, *(f"{column['values'][k]:+.3f}" for column in columns)]
-        for k, name in enumerate(photo.bank.names)
+        for k, name in enumerate(titles(photo.bank.names))
     ]
     for line in ("rest", "gap", "logit"):  # of contributions, which add up
         if any(line in column for column in columns):
@@ -278,9 +281,12 @@ def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Call
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes if there are any, and the paths."""
 
+    from dff.concepts import titles
+
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
 
+    bank = result.bank
     kind = "photo" if result.photos[0].strip is None else "frame"
     rows = [
         (
@@ -289,10 +295,10 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
             classes(result.top_classes(k, top_k=top_k)),
         )
         for k, (color, name, share) in enumerate(
-            zip(result.bank.colors, result.bank.names, result.bank.shares.tolist(), strict=True)
+            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
         )
     ]
-    say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} {kind}(s)")
+    say(f"{bank.model}, layer {bank.layer}, {len(result)} {kind}(s)")
     say(f"output: {result.meaning}")
     if result.shared.headless:
         print_table(["concept", ">share"], [row[:2] for row in rows])
@@ -305,7 +311,7 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     for photo in result.photos:
         if photo.picture.shown and photo.image.shape[0] != 3:
             say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
-    say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
+    say(f"the concepts leave {bank.rest:.0%} of the activations unexplained")
     say()
     for path in paths:
         say(str(path))

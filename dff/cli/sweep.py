@@ -28,7 +28,10 @@ def sweep(
         str, typer.Option("--concepts", "-k", help="The numbers to try: LO:HI, or auto.")
     ] = "auto",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
+        ),
     ] = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     json: opt.Json = False,
