@@ -58,7 +58,7 @@ def class_index(target: int | str, names: Sequence[str] | None, count: int) -> i
     Upper and lower case do not matter. Digits are an index.
 
     Raises:
-        UsageError: there is no such class; close names are given.
+        UsageError: there is no such class (close names are given), or several have the name.
     """
     if isinstance(target, str) and not target.strip().lstrip("-").isdigit():
         return _by_name(target, names)
@@ -74,11 +74,16 @@ def _by_name(target: str, names: Sequence[str] | None) -> int:
             f"the model has no class names to find {target!r} in; give an index, or labels"
         )
     wanted = target.strip().lower()
-    known: dict[str, int] = {}
+    known: dict[str, dict[int, None]] = {}
     for index, name in enumerate(names):
         for synonym in (name, *name.split(",")):
-            known.setdefault(synonym.strip().lower(), index)
+            known.setdefault(synonym.strip().lower(), {})[index] = None
     if wanted not in known:
         hint = closest(wanted, known) or "; give an index, or a name of its labels"
         raise UsageError(f"there is no class {target!r}{hint}")
-    return known[wanted]
+    bearers = list(known[wanted])
+    if len(bearers) > 1:
+        more = [i if names[i].lower() == wanted else f"{i} ({names[i]!r})" for i in bearers]
+        listed = f"{', '.join(map(str, more[:-1]))} and {more[-1]}"
+        raise UsageError(f"{target!r} is the name of classes {listed}: give its index")
+    return bearers[0]

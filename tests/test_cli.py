@@ -46,6 +46,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("cli")
     (root / "net.py").write_text(FACTORY)
     (root / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    (root / "empty").mkdir()
     rng = np.random.default_rng(0)
     for name in ("one.jpg", "two photos.png"):
         Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(root / name)
@@ -74,7 +75,17 @@ MODEL = ("--model", "net.py:build", "--labels", "labels.txt", "--size", "64")
 def test_analyze_writes_and_prints(dff, tmp_path):
     out = tmp_path / "out"
     status, printed, _ = dff(
-        "analyze", "one.jpg", "two photos.png", *MODEL, "-k", 3, "--target", "cat", "--out", out
+        "analyze",
+        "one.jpg",
+        "two photos.png",
+        *MODEL,
+        "-k",
+        3,
+        "--target",
+        "cat",
+        "--out",
+        out,
+        "--shared",
     )
     assert status == 0
     names = {
@@ -99,17 +110,15 @@ def test_json_is_all_there_is_on_stdout(dff, tmp_path):
     assert all(Path(path).exists() for path in report["paths"])
 
 
-def test_quiet_separate_formats_and_bank(dff, tmp_path):
+def test_quiet_formats_and_bank(dff, tmp_path):
     arguments = ("analyze", "one.jpg", "two photos.png", *MODEL)
-    status, printed, errors = dff(
-        *arguments, "--quiet", "--separate", "--format", "png", "--out", tmp_path
-    )
+    status, printed, errors = dff(*arguments, "--quiet", "--format", "png", "--out", tmp_path)
     assert (status, printed, errors) == (0, "", "")
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two photos"}
     assert {p.name for p in (tmp_path / "one").iterdir()} == {
         "one_concepts.png", "one_panel.png", RECORD,
     }  # fmt: skip
-    dff(*arguments, "--format", "arrays", "--out", tmp_path / "fit")
+    dff(*arguments, "--shared", "--format", "arrays", "--out", tmp_path / "fit")
     bank = tmp_path / "fit" / "bank.safetensors"
     status, _, _ = dff("analyze", "one.jpg", *MODEL, "--bank", bank, "--out", tmp_path / "again")
     assert status == 0
@@ -154,7 +163,7 @@ def test_layers_and_models(dff):
         (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),
         (("one.jpg", "--device", "abacus"), 2, "'abacus' cannot be used"),
         (("oen.jpg",), 1, "did you mean 'one.jpg'"),
-        ((".",), 1, "is a folder; name an image in it"),
+        (("empty",), 1, "the folder empty holds no images"),
         (("labels.txt",), 1, "labels.txt"),
         (("one.jpg", "--weights", "none.pth"), 1, "does not exist"),
         (("one.jpg", "--out", "labels.txt"), 1, "it is a file"),

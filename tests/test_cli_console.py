@@ -121,7 +121,7 @@ def test_the_encoding_is_the_environments(here):
 def test_names_do_not_steer_the_terminal(here, labels, capfd):
     photos = [path.name for path in here.glob("*.png")]
     words = ("analyze", *photos, *MODEL, "--labels", labels, "--check", "--evidence", "blur")
-    for more in ((), ("--json",), ("--separate", "--target", "3")):
+    for more in ((), ("--json",), ("--shared", "--target", "3")):
         with pytest.raises(SystemExit) as ended:
             main([*words, *more])
         out, err = capfd.readouterr()

@@ -27,7 +27,7 @@ def analyze(folder, *words):
         main(["analyze", str(folder / "one.png"), str(folder / "two.png"), "--size", "32",
               "--model", f"{folder / 'tiny_model.py'}:build", "--labels",
               str(folder / "labels.txt"), "--concepts", "3", "--out", str(folder / "out"),
-              *words])  # fmt: skip
+              "--shared", *words])  # fmt: skip
     return end.value.code or 0
 
 

@@ -102,12 +102,10 @@ def test_no_two_names_are_one_on_any_system():
     assert all(len(f"{name}_concepts.png".encode()) < 255 for name in long)
 
 
-def test_separate_photos_have_a_folder_each(here, dff):
+def test_several_photos_have_a_folder_each(here, dff):
     names = ["a/x.jpg", "b/x.jpg", "b/X.jpg", "b/x-2.jpg", "b/x.png"]
     photos = [photo(here / name, seed) for seed, name in enumerate(names)]
-    status, printed, errors = dff(
-        "analyze", *photos, *MODEL, "--separate", "-o", "out", "--json", "--check"
-    )
+    status, printed, errors = dff("analyze", *photos, *MODEL, "-o", "out", "--json", "--check")
     assert (status, errors) == (0, "")
     folders = [path.name for path in (here / "out").iterdir()]
     assert len({name.casefold() for name in folders}) == 5
@@ -123,7 +121,7 @@ def test_separate_photos_have_a_folder_each(here, dff):
         ("analyze", (), "a_panel.png"),
         ("analyze", ("--check",), "a_check.png"),
         ("analyze", ("--evidence", "contributions"), "evidence.json"),
-        ("analyze", ("--separate", "a.png"), "a/bank.safetensors"),
+        ("analyze", ("a.png",), "a/bank.safetensors"),
         ("sweep", (), "a_tree.png"),
         ("sweep", (), "sweep.json"),
         ("demo", None, "demo.json"),
@@ -189,7 +187,7 @@ def test_inputs_are_never_outputs(here, dff, monkeypatch):
     photo(here / "a_concepts.png", 1)
     before = contents(here)
     for inputs in (
-        ("a.png", "a_concepts.png", *MODEL, "-o", "."),
+        ("a.png", "a_concepts.png", *MODEL, "--shared", "-o", "."),
         ("a.png", "--bank", bank, *MODEL, "-o", "out"),
         ("a.png", *MODEL, "--weights", here / "out" / "../out/bank.safetensors", "-o", "out"),
         ("a.png", *MODEL[:2], "--labels", "out/explanation.json", "-o", "out"),

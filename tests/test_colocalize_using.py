@@ -233,7 +233,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     status, text, _ = command(capsys, "find", out, "--concept", 1, "--top", 3)
     assert status == 0
     assert "find-1.png" in text
-    assert command(capsys, "name", out, 1, "blob")[:2] == (0, "Concept 1 is now blob\n")
+    assert command(capsys, "name", out, 1, "blob")[:2] == (0, "Concept 1 is now 1 blob\n")
     monkeypatch.setattr(sys, "argv", ["dff"])
     photo = next(data.rglob("0*.png"))
     status, text, _ = command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,14 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, progress, say, settings, swatch, working
-from dff.cli.outputs import reserve
-from dff.errors import ModelError, UsageError
+from dff.cli.console import (
+    complain,
+    print_json,
+    print_table,
+    progress,
+    say,
+    settings,
+    swatch,
+    working,
+)
+from dff.cli.outputs import grouped, photo_name, planned, reserve
+from dff.errors import (
+    DFFError,
+    FactorizationError,
+    ImageError,
+    ModelError,
+    OutOfMemoryError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from dff.explain import Explanation
+    from dff.explain import Explainer, Explanation
     from dff.files import Content
     from dff.images import Picture
 
@@ -30,7 +48,8 @@ def analyze(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
+            help="Photos: paths, folders or http(s) URLs. Each has concepts of its own.",
+            show_default=False,
         ),
     ],
     chosen: opt.ModelOptions,
@@ -47,8 +66,8 @@ def analyze(
     bank: Annotated[
         str | None, typer.Option(help="Explain in the concepts of this bank instead.")
     ] = None,
-    separate: Annotated[
-        bool, typer.Option("--separate", help="Find concepts for each photo on its own.")
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Find concepts that all photos share.")
     ] = False,
     target: Annotated[
         str | None,
@@ -74,7 +93,14 @@ def analyze(
     ] = False,
     top_k: opt.TopK = 3,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            callback=opt.folder,
+            help="Folder to write to; several photos, unless --shared, have one each in it.",
+            rich_help_panel="Output",
+        ),
     ] = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     formats: Annotated[
@@ -94,71 +120,89 @@ def analyze(
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
     from dff.explain.evidence import check_evidence
-    from dff.images import is_video, read_image
+    from dff.images import spread
 
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     chosen_formats, asked = check_formats(formats), check_evidence(evidence)
-    pictures = [
-        image if is_video(image) else read_image(image, allow_private=allow_private)
-        for image in progress(images, "reading")
-    ]
     kept = ConceptBank.load(bank) if bank else None
-    groups = _groups(pictures, out, separate)
+    sources = spread(images)
+    groups = grouped(sources, out, shared)
+    made = [folder for folder in (*groups, out) if not os.path.lexists(folder)]
     reserve(
         {
-            folder: _planned(group, chosen_formats, bool(asked), check)
+            folder: planned(group, chosen_formats, bool(asked), check)
             for folder, group in groups.items()
         },
-        [*images, bank, *chosen.files()],
+        [*sources, bank, *chosen.files()],
     )
-    with working(f"loading {chosen.model}"):
-        explainer = chosen.explainer(factorizer=factorizer)
-    if explainer.preprocessing.frames and not all(map(is_video, images)):
-        raise UsageError(f"{chosen.model} takes clips: name videos, such as clip.mp4")
-    if explainer.unscored and (asked or check or (explainer.headless and target is not None)):
-        raise ModelError(explainer.unscored)
-    reports = []
+    explainer: Explainer | None = None
+    reports: list[dict[str, Any]] = []
+    broken: list[DFFError] = []
     for folder, group in progress(list(groups.items()), "analysing"):
-        with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
-            result = explainer(group, concepts=count, bank=kept)
+        pictures = _read(group, broken, allow_private)
+        if not pictures:
+            continue
+        explainer = explainer or _loaded(chosen, sources, factorizer)
+        if explainer.unscored and (asked or check or (explainer.headless and target is not None)):
+            raise ModelError(explainer.unscored)
+        with working(f"analysing {len(pictures)} photo{'s' * (len(pictures) > 1)}"):
+            try:
+                result = explainer(pictures, concepts=count, bank=kept)
+            except (ImageError, FactorizationError, OutOfMemoryError) as error:
+                if len(groups) == 1:
+                    raise
+                broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
+                continue
             paths = result.save(folder, top_k=top_k, target=target, formats=chosen_formats)
         report = result.as_dict(top_k=top_k)
+        if explainer.untrained:
+            say(opt.UNTRAINED)
         _report(result, paths, top_k)
         paths += _trust(result, report["images"], folder, asked, check, target, versus)
         reports.append({**report, "paths": [str(p) for p in paths]})
-    if json:
-        print_json(reports[0] if len(reports) == 1 else reports)
+    if json and reports:
+        print_json(reports[0] if len(groups) == 1 else reports)
+    _end(broken, made, alone=len(sources) == 1)
 
 
-def _groups(
-    pictures: list[Picture | str], out: Path, separate: bool
-) -> dict[Path, list[Picture | str]]:
-    """Return the photos that share their concepts, by the folder for their results."""
-    if not separate or len(pictures) == 1:
-        return {out: pictures}
-    from dff.images.names import distinct_names
+def _read(sources: list[str], broken: list[DFFError], allow_private: bool) -> list[Picture | str]:
+    """Return the photos that can be read, and the paths of videos; errors join the `broken`."""
+    from dff.images import is_video, read_image
 
-    names = distinct_names(_name(picture) for picture in pictures)
-    return {out / name: [picture] for name, picture in zip(names, pictures, strict=True)}
-
-
-def _name(picture: Picture | str) -> str:
-    """Return the name of a photo, or of a video by its path."""
-    return Path(picture).stem if isinstance(picture, str) else picture.name
+    pictures: list[Picture | str] = []
+    for source in progress(sources, "reading"):
+        try:
+            video = is_video(source)
+            pictures.append(source if video else read_image(source, allow_private=allow_private))
+        except ImageError as error:
+            broken.append(error)
+    return pictures
 
 
-def _planned(
-    group: list[Picture | str], formats: Sequence[str], evidence: bool, check: bool
-) -> list[str]:
-    """Return the names of all files that photos analysed together will become."""
-    from dff.explain.saving import output_names
-    from dff.images.names import distinct_names
+def _loaded(chosen: opt.ModelOptions, sources: list[str], factorizer: str | None) -> Explainer:
+    """Build the model, and find its layer."""
+    from dff.images import is_video
 
-    names = distinct_names(_name(picture) for picture in group)
-    files = output_names(names, formats)
-    files += [f"{name}_check.png" for name in names if check]
-    return [*files, "evidence.json"] if evidence or check else files
+    with working(f"loading {chosen.model}"):
+        explainer = chosen.explainer(factorizer=factorizer)
+    if explainer.preprocessing.frames and not all(map(is_video, sources)):
+        raise UsageError(f"{chosen.model} takes clips: name videos, such as clip.mp4")
+    return explainer
+
+
+def _end(broken: list[DFFError], made: list[Path], *, alone: bool) -> None:
+    """Say what went wrong with photos, leave no empty folder of theirs, and exit if any did."""
+    if not broken:
+        return
+    for folder in made:
+        with contextlib.suppress(OSError):  # it holds results
+            folder.rmdir()
+    if alone:
+        raise broken[0]
+    for error in broken:
+        complain(error)
+    raise typer.Exit(1)
 
 
 def _trust(
@@ -198,6 +242,8 @@ def _evidence(
     photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
 ) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
+    from dff.concepts import titles
+
     shown = photo.name
     columns = []
     for kind in kinds:
@@ -205,7 +251,7 @@ def _evidence(
             columns.append(photo.evidence(kind, target, versus=versus).as_dict())
     rows = [
         [name, *(f"{column['values'][k]:+.3f}" for column in columns)]
-        for k, name in enumerate(photo.bank.names)
+        for k, name in enumerate(titles(photo.bank.names))
     ]
     for line in ("rest", "gap", "logit"):  # of contributions, which add up
         if any(line in column for column in columns):
@@ -235,9 +281,12 @@ def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Call
 def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes if there are any, and the paths."""
 
+    from dff.concepts import titles
+
     def classes(scores: Any) -> str:
         return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
 
+    bank = result.bank
     kind = "photo" if result.photos[0].strip is None else "frame"
     rows = [
         (
@@ -246,10 +295,10 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
             classes(result.top_classes(k, top_k=top_k)),
         )
         for k, (color, name, share) in enumerate(
-            zip(result.bank.colors, result.bank.names, result.bank.shares.tolist(), strict=True)
+            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
         )
     ]
-    say(f"{result.bank.model}, layer {result.bank.layer}, {len(result)} {kind}(s)")
+    say(f"{bank.model}, layer {bank.layer}, {len(result)} {kind}(s)")
     say(f"output: {result.meaning}")
     if result.shared.headless:
         print_table(["concept", ">share"], [row[:2] for row in rows])
@@ -262,7 +311,7 @@ def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
     for photo in result.photos:
         if photo.picture.shown and photo.image.shape[0] != 3:
             say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
-    say(f"the concepts leave {result.bank.rest:.0%} of the activations unexplained")
+    say(f"the concepts leave {bank.rest:.0%} of the activations unexplained")
     say()
     for path in paths:
         say(str(path))

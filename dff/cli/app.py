@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         prepare()
         _check_directory()
-        status = app(words or ["--help"], standalone_mode=False)
+        status = app(_understood(words) or ["--help"], standalone_mode=False)
         finish()
     except DFFError as error:
         fail(error, error.exit_code)
@@ -88,6 +88,22 @@ def main(arguments: list[str] | None = None) -> None:
     if status == INTERRUPTED:
         fail(DFFError("interrupted"), INTERRUPTED)
     leave(int(status or 0))
+
+
+def _understood(words: list[str]) -> list[str]:
+    """Return the arguments with ``analyze`` before them where a photo stands for a command."""
+    first = next(iter(words), "")
+    if first == "--debug":
+        return [first, *_understood(words[1:])]
+    options = first.startswith("-") and first not in ("--help", "-h", "--version")
+    return ["analyze", *words] if any(map(_is_photo, words if options else [first])) else words
+
+
+def _is_photo(word: str) -> bool:
+    """Whether an argument can be no command: a path, or a URL."""
+    commands = [entry.callback.__name__ for entry in app.registered_commands if entry.callback]
+    known = word in commands or word.startswith("-")
+    return not known and ("." in word or "/" in word or os.path.exists(word))
 
 
 def _help(error: Any) -> str:

@@ -34,7 +34,10 @@ def colocalize(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the run.", callback=opt.folder, rich_help_panel="Output"
+        ),
     ],
     chosen: opt.ModelOptions,
     concepts: Annotated[
@@ -140,6 +143,8 @@ def colocalize(
     if json and ranks.first:
         print_json(run.summary())
     elif ranks.first:
+        if explainer.untrained:
+            say(opt.UNTRAINED)
         _report(run)
 
 
@@ -184,6 +189,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _report(run: Run) -> None:
     """Print what was found."""
+    from dff.concepts import titles
+
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
     say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
@@ -195,12 +202,12 @@ def _report(run: Run) -> None:
         ["concept", ">share", ">in images", *(["classes at full presence"] if scored else [])],
         [
             (
-                swatch(row["color"], row["name"]),
+                swatch(row["color"], title),
                 f"{row['share']:.1%}",
                 f"{row['prevalence']:.0%}",
                 ", ".join(c.split(",")[0] for c in (row["top_classes"] or "").split("; ")),
             )[: 4 if scored else 3]
-            for row in facts
+            for row, title in zip(facts, titles(bank.names), strict=True)
         ],
     )
     if counts["unreadable"]:

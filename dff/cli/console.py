@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "clean",
+    "complain",
     "fail",
     "finish",
     "leave",
@@ -96,13 +97,18 @@ def fail(error: BaseException, status: int) -> NoReturn:
     if settings.debug:
         traceback.print_exception(error, file=sys.stderr)
     else:
-        known = getattr(error, "exit_code", None) is not None
-        kind = "" if known else f"unexpected {type(error).__name__}: "
-        more = "" if known else " (--debug shows where)"
-        with contextlib.suppress(OSError):
-            text = _one_line(error) or type(error).__name__
-            _write(f"dff: {kind}{text}{more}", error=True)
+        complain(error)
     leave(status)
+
+
+def complain(error: BaseException) -> None:
+    """Print an error on one line."""
+    known = getattr(error, "exit_code", None) is not None
+    kind = "" if known else f"unexpected {type(error).__name__}: "
+    more = "" if known else " (--debug shows where)"
+    with contextlib.suppress(OSError):
+        text = _one_line(error) or type(error).__name__
+        _write(f"dff: {kind}{text}{more}", error=True)
 
 
 def leave(status: int) -> NoReturn:

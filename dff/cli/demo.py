@@ -30,7 +30,10 @@ FAMILY, COUNT, CONCEPTS = "griffin", 24, 7
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
+        ),
     ] = Path("dff-demo"),
     json: opt.Json = False,
     quiet: opt.Quiet = False,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from dff.explain import Explainer
     from dff.models import LoadedModel
 
-__all__ = ["ModelOptions", "numbers", "parse_concepts", "with_model"]
+__all__ = ["UNTRAINED", "ModelOptions", "folder", "numbers", "parse_concepts", "with_model"]
+
+UNTRAINED = "the weights are random: the scores mean nothing"
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 
@@ -194,6 +198,22 @@ def with_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
         return run
 
     return decorate
+
+
+FILES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".json")
+
+
+def folder(out: Path) -> Path:
+    """Return the folder that --out names.
+
+    Raises:
+        UsageError: it is called as a file, and there is no such folder.
+    """
+    if out.suffix.lower() in FILES and not os.path.lexists(out):
+        raise UsageError(
+            f"--out is a folder, for several files, not {str(out)!r}: give --out {out.stem}"
+        )
+    return out
 
 
 def numbers(option: str, text: str) -> float | list[float]:

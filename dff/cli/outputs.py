@@ -10,7 +10,35 @@ from dff.errors import OutputError
 from dff.files import make_folder
 from dff.manifest import Manifest
 
-__all__ = ["reserve"]
+__all__ = ["grouped", "photo_name", "planned", "reserve"]
+
+
+def grouped(sources: list[str], out: Path, shared: bool) -> dict[Path, list[str]]:
+    """Return the photos whose concepts are found together, by the folder for their results."""
+    if shared or len(sources) == 1:
+        return {out: sources}
+    from dff.images.names import distinct_names
+
+    names = distinct_names(map(photo_name, sources))
+    return {out / name: [source] for name, source in zip(names, sources, strict=True)}
+
+
+def photo_name(source: str) -> str:
+    """Return the name that a photo or a video will have."""
+    from dff.images import is_video, source_name
+
+    return Path(source).stem if is_video(source) else source_name(source)
+
+
+def planned(group: list[str], formats: Sequence[str], evidence: bool, check: bool) -> list[str]:
+    """Return the names of all files that photos analysed together will become."""
+    from dff.explain.saving import output_names
+    from dff.images.names import distinct_names
+
+    names = distinct_names(map(photo_name, group))
+    files = output_names(names, formats)
+    files += [f"{name}_check.png" for name in names if check]
+    return [*files, "evidence.json"] if evidence or check else files
 
 
 def reserve(plans: Mapping[Path, Sequence[str]], inputs: Iterable[str | None]) -> None:

@@ -31,7 +31,9 @@ def evaluate(
 ) -> None:
     """Measure how well a run's concepts locate annotated classes."""
     settings.quiet = quiet or json
+    from dff.colocalization import Run
     from dff.colocalization.evaluate import evaluate as measure
+    from dff.concepts import titles
 
     with working("measuring"):
         result = measure(run, annotations, level=level)
@@ -39,14 +41,16 @@ def evaluate(
         print_json(result.as_dict())
         return
 
+    named = titles(Run(run).bank.names)
+
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.1%}"
 
     print_table(
         ["class", ">images", "concept", ">CorLoc", ">mask IoU", ">pooled IoU"],
         [
-            (entry.name, entry.images, entry.concept_name, shown(entry.corloc),
-             shown(entry.mask_iou), shown(entry.pooled_iou))
+            (entry.name, entry.images, " + ".join(named[k] for k in entry.members),
+             shown(entry.corloc), shown(entry.mask_iou), shown(entry.pooled_iou))
             for entry in result.classes
         ],
         title=f"{result.images} annotated images",
@@ -98,12 +102,12 @@ def name(
     settings.quiet = quiet
     from dff.colocalization import Run
     from dff.colocalization.explore import rename
+    from dff.concepts import titles
 
     opened = Run(run)
     index = _index(opened, concept)
-    before = opened.bank.names[index]
-    rename(opened, index, text)
-    say(f"{before} is now {text}")
+    before, after = opened.bank, rename(opened, index, text).bank
+    say(f"{titles(before.names)[index]} is now {titles(after.names)[index]}")
 
 
 def _index(run: Run, text: str) -> int:

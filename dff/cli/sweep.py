@@ -19,7 +19,8 @@ def sweep(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Photos: paths or http(s) URLs. Several share their concepts.", show_default=False
+            help="Photos: paths, folders or http(s) URLs. Several share their concepts.",
+            show_default=False,
         ),
     ],
     chosen: opt.ModelOptions,
@@ -27,7 +28,10 @@ def sweep(
         str, typer.Option("--concepts", "-k", help="The numbers to try: LO:HI, or auto.")
     ] = "auto",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to.", rich_help_panel="Output")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
+        ),
     ] = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     json: opt.Json = False,
@@ -39,9 +43,10 @@ def sweep(
     if isinstance(counts, int):
         counts = range(counts, counts + 1)
     from dff.explain.sweep import output_names
-    from dff.images import read_image
+    from dff.images import read_image, spread
     from dff.images.names import distinct_names
 
+    images = spread(images)
     pictures = [
         read_image(image, allow_private=allow_private) for image in progress(images, "reading")
     ]

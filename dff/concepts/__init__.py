@@ -1,6 +1,7 @@
 """Concepts apart from any photo: from activations A to the bank H, and how many there are.
 
 - :class:`ConceptBank`: embeddings, full presence, shares, names, colours; kept in a file.
+- :func:`titles`: the names of concepts with their numbers, as on screen.
 - :func:`factorize`: the way from A to a bank: which factorization, its order, full presence.
 - :func:`choose_components`: how many concepts A has; :class:`Branch`: which splits into which.
 """
@@ -21,6 +22,7 @@ from dff.concepts.factorize import (
 )
 from dff.concepts.selection import Selection, choose_components, matched_cosine
 from dff.concepts.solver import cell_lengths, solver
+from dff.concepts.titles import titles
 from dff.concepts.tree import Branch
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "select",
     "solver",
     "sweep_banks",
+    "titles",
 ]

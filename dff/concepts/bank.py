@@ -18,7 +18,7 @@ from torch import Tensor
 from dff.concepts.bank_file import damaged, is_bank, packed, unpacked
 from dff.concepts.solver import encode
 from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors, check_unions
-from dff.errors import BankError, UsageError
+from dff.errors import BankError, UsageError, shortened
 from dff.files import write_file
 from dff.maps import presence
 from dff.rendering import colors
@@ -122,6 +122,12 @@ class ConceptBank:
         check_tensors({name: getattr(self, name) for name in TENSORS}, signed=self.signed)
         check_facts({name: getattr(self, name) for name in FACTS})
         check_unions(self.unions, self.union_scale, len(self))
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(shortened(name, 30)) for name in self.names[:4])
+        more = ", …" if len(self) > 4 else ""
+        of = f"{shortened(self.model, 60)} at {shortened(self.layer, 60)!r}"
+        return f"ConceptBank({len(self)} concepts of {of}: {names}{more})"
 
     def __len__(self) -> int:
         return len(self.components)

@@ -57,6 +57,13 @@ class Selection:
     shares: tuple[Floats, ...]
     branches: tuple[Branch, ...]
 
+    def __repr__(self) -> str:
+        i = self.counts.index(self.chosen)
+        return (
+            f"Selection({self.chosen} chosen of {self.counts[0]} to {self.counts[-1]} concepts, "
+            f"stability {self.stability[i]:.2f}, explained share {self.explained[i]:.2f})"
+        )
+
 
 def choose_components(
     data: Any,

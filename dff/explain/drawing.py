@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dff import rendering
+from dff.concepts import titles
 from dff.explain.photo import Photo, SharedConcepts, Target
 from dff.images import Picture
 from dff.maps import fitted, within
@@ -30,7 +31,7 @@ def legend_entries(shared: SharedConcepts, *, top_k: int = 3) -> list[LegendEntr
             lines=[(c.name, c.probability) for c in shared.top_classes(k, top_k=top_k)],
         )
         for k, (color, name, share) in enumerate(
-            zip(bank.colors, bank.names, bank.shares.tolist(), strict=True)
+            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
         )
     ]
 

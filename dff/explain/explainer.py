@@ -80,6 +80,7 @@ class Explainer:
         meaning: what the output was taken for, and why (:class:`dff.activations.outputs.Meaning`).
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
+        untrained: the weights are random, as was asked for: scores mean nothing.
 
     Raises:
         UsageError: no such factorizer or kind of output, an output that cannot be of that kind, or
@@ -105,7 +106,7 @@ class Explainer:
         asked = check_output(output)
         loaded = given_model(model, device)
         self.model = loaded.module if score else with_all_boxes(loaded.module)
-        self.name = loaded.name
+        self.name, self.untrained = loaded.name, loaded.untrained
         self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
         probe = probe_input((prep.size, prep.size), self.model, prep.channels, prep.frames)
         self.device, self.dtype = probe.device, probe.dtype
@@ -145,9 +146,9 @@ class Explainer:
         """Explain one photo, or several in shared concepts.
 
         Args:
-            images: a path, http(s) URL, bytes, Pillow image, uint8 or [0, 1] array (height,
-                width, channels), or a list of them; or a tensor (channels, h, w) or (n, channels,
-                h, w) that is normalised already.
+            images: a path (of a folder all images in it), http(s) URL, bytes, Pillow image, uint8
+                or [0, 1] array (height, width, channels), or a list of them; or a tensor
+                (channels, h, w) or (n, channels, h, w) that is normalised already.
             concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
                 a range, lets their stability choose (:func:`dff.concepts.choose_components`).
             bank: explain in these concepts instead of finding new ones.

@@ -17,13 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image
+from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image, spread
 from dff.images.bands import pictured
 
 __all__ = ["Images", "Shot", "fitting", "from_tensor", "read_shots", "to_tensors"]
 
 Images: TypeAlias = "Source | Tensor | Iterable[Source]"
 Shot = tuple[Picture, ...]
+
+BEYOND = 10
+"""By how many times the range from black to white a normalised input may exceed it."""
 
 
 def read_shots(images: Any, prep: Preprocessing) -> list[Shot]:
@@ -68,13 +71,17 @@ def as_list(images: Any) -> list[Any]:
 
     Args:
         images: a path, URL, bytes, opened file, Pillow image, picture, array (height, width,
-            channels) or (n, height, width, channels), or an iterable of such.
+            channels) or (n, height, width, channels), or an iterable of such; a folder is the
+            images in it (:func:`dff.images.spread`).
+
+    Raises:
+        ImageError: a folder without images.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
     single = isinstance(images, (str, bytes, io.IOBase, Picture, Image.Image))
     single = single or hasattr(images, "__fspath__")
-    return [images] if single else list(images)
+    return spread([images] if single else images)
 
 
 def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Shot], list[Tensor]]:
@@ -83,15 +90,40 @@ def from_tensor(x: Tensor, prep: Preprocessing) -> tuple[list[Shot], list[Tensor
     Those of a model of clips are (channels, frames, height, width).
 
     Raises:
-        UsageError: another shape, or another number of channels or frames than the model's.
+        UsageError: another shape, another number of channels or frames than the model's, or
+            values that are not normalised.
     """
     start = [prep.channels] if prep.frames is None else [prep.channels, prep.frames]
     batch = x[None] if x.ndim == len(start) + 2 else x
     if batch.ndim != len(start) + 3 or list(batch.shape[1:-2]) != start or not len(batch):
         one = f"{', '.join(map(str, start))}, height, width)"
         raise UsageError(f"expected a tensor ({one} or (n, {one}, got {tuple(x.shape)}")
+    _check_normalised(batch, prep)
     items = list(batch.detach())
     return [_shown(item, f"image{i}", prep) for i, item in enumerate(items)], items
+
+
+def _check_normalised(x: Tensor, prep: Preprocessing) -> None:
+    """Refuse pixels in place of a normalised input.
+
+    Photos end where black and white do; inputs that are no photos (noise, attacks) may go on from
+    there, and are far from the 0 to 255 of pixels still.
+    """
+    if not x.is_floating_point():
+        raise UsageError(
+            f"a tensor is normalised already, of floating point, not {x.dtype}: give photos as "
+            "arrays (height, width, channels), paths, or what dff.read_image returns"
+        )
+    black = min(-m / s for m, s in zip(prep.mean, prep.std, strict=True))
+    white = max((1 - m) / s for m, s in zip(prep.mean, prep.std, strict=True))
+    room = BEYOND * (white - black)
+    low, high = (float(bound) for bound in x.detach().aminmax())
+    if low < black - room or high > white + room:
+        raise UsageError(
+            f"a tensor is normalised already: photos lie from {black:.3g} to {white:.3g} here, and "
+            f"this one from {low:.3g} to {high:.3g}; give photos as arrays or dff.read_image "
+            "reads them, or to Explainer a preprocessing= whose mean and std fit"
+        )
 
 
 def _shown(item: Tensor, name: str, prep: Preprocessing) -> Shot:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dff.concepts import Branch, ConceptBank, Selection
+from dff.errors import shortened
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
 from dff.explain.saving import file_names
@@ -37,6 +38,14 @@ class Sweep:
 
     selection: Selection
     explanations: tuple[Explanation, ...]
+
+    def __repr__(self) -> str:
+        counts, bank, photos = self.selection.counts, self.chosen.bank, len(self.chosen)
+        of = f"{shortened(bank.model, 60)} at {shortened(bank.layer, 60)!r}"
+        return (
+            f"Sweep({photos} photo{'s' * (photos != 1)}, {counts[0]} to {counts[-1]} concepts of "
+            f"{of}, {self.selection.chosen} chosen)"
+        )
 
     @classmethod
     def split(

@@ -20,7 +20,7 @@ from dff.images.decoding import decode, from_array, from_pillow
 from dff.images.download import download
 from dff.images.picture import Picture
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "TIMEOUT", "Source", "read_image"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "TIMEOUT", "Source", "read_image", "source_name"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Picture"
 
@@ -83,7 +83,7 @@ def read_image(
             raise ImageError(f"cannot read {shown(url)}: of URLs only http and https are read")
         data = download(url, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private)
         picture = decode(io.BytesIO(data), shown(url), max_pixels=max_pixels, least=least)
-        return replace(picture, name=_stem(unquote(urlsplit(url).path)))
+        return replace(picture, name=source_name(url))
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source), max_pixels, least)
     raise UsageError(
@@ -117,7 +117,7 @@ def _read_opened(file: BinaryIO, max_pixels: int, least: int | None) -> Picture:
     if not isinstance(path, (str, os.PathLike)):
         return decode(file, "the bytes given", max_pixels=max_pixels, least=least)
     picture = decode(file, os.fspath(path), max_pixels=max_pixels, least=least)
-    return replace(picture, name=_stem(Path(path).name))
+    return replace(picture, name=source_name(path))
 
 
 def _missing(path: Path) -> ImageError:
@@ -134,6 +134,17 @@ def _missing(path: Path) -> ImageError:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def source_name(source: str | os.PathLike[str]) -> str:
+    """Return the name that the picture at a path or URL gets."""
+    text = os.fspath(source)
+    if not re.match(r"\s*https?://", text, re.IGNORECASE):
+        return _stem(Path(text).name)
+    try:
+        return _stem(unquote(urlsplit(text.strip()).path))
+    except ValueError:  # no address, which reading it says
+        return _stem(text)
 
 
 def _stem(path: str) -> str:

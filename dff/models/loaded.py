@@ -26,6 +26,7 @@ class LoadedModel:
         class_names: one for each logit, in order; None where unknown.
         unscored: why its output is no scores of classes, as of a backbone (:func:`without_head`);
             None where it is, or where only the output can tell.
+        untrained: its weights are random, as was asked for.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
     unscored: str | None = None
+    untrained: bool = False
 
 
 def without_head(what: str) -> str:

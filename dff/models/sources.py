@@ -97,7 +97,8 @@ def load_model(
         interpolation=own.interpolation,
         frames=own.frames,
     )
-    return replace(loaded, name=name, preprocessing=changed)
+    untrained = str(weights) == RANDOM and source not in (_factory, _demo)
+    return replace(loaded, name=name, preprocessing=changed, untrained=untrained)
 
 
 def _of_channels(

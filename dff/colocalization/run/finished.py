@@ -15,8 +15,8 @@ from safetensors import safe_open
 from dff.colocalization.run.folder import TABLES, RunFolder, chunk_name, read_state
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import reopen
-from dff.concepts import ConceptBank
-from dff.errors import RunError, UsageError
+from dff.concepts import ConceptBank, titles
+from dff.errors import RunError, UsageError, shortened
 
 __all__ = ["Run"]
 
@@ -48,7 +48,9 @@ class Run:
 
     def __repr__(self) -> str:
         counts = self.state["counts"]
-        return f"Run({str(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
+        return (
+            f"Run({shortened(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
+        )
 
     @cached_property
     def bank(self) -> ConceptBank:
@@ -85,7 +87,8 @@ class Run:
         return reopen(about["kind"], about["root"], about["given"], paths)
 
     def concept(self, concept: int | str) -> int:
-        """Return the index of a concept, from 0 as all of Python counts, or of a name.
+        """Return the index of a concept, from 0 as all of Python counts, or of a name,
+        with its number or without ("8 striped fur").
 
         What is on screen and on disk counts from 1: concept 0 is "Concept 1" there.
 
@@ -95,8 +98,9 @@ class Run:
         names = [name.lower() for name in self.bank.names]
         if isinstance(concept, str):
             name = concept.strip().lower()
-            if name in names:
-                return names.index(name)
+            for known in (names, [title.lower() for title in titles(self.bank.names)]):
+                if name in known:
+                    return known.index(name)
             raise UsageError(
                 f"there is no concept named {concept!r}, but "
                 f"{', '.join(self.bank.names[:8])}{', …' if len(names) > 8 else ''}"

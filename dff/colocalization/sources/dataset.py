@@ -8,28 +8,7 @@ from collections.abc import Sequence
 
 from dff.images import Source
 
-__all__ = ["IMAGES", "Dataset"]
-
-IMAGES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-    ]
-)
+__all__ = ["Dataset"]
 
 
 class Dataset(ABC):

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dff.colocalization.sources.dataset import IMAGES, Dataset
+from dff.colocalization.sources.dataset import Dataset
 from dff.errors import UsageError
-from dff.images import Source
+from dff.images import IMAGES, Source
 
 __all__ = ["FileDataset", "files_below", "listed", "tabled"]
 

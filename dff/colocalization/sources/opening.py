@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dff.colocalization.sources.dataset import IMAGES, Dataset
+from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.listed import FileDataset, files_below, listed, tabled
 from dff.colocalization.sources.python import PythonDataset
 from dff.colocalization.sources.tars import open_tars, tar_files
 from dff.colocalization.sources.video import VideoDataset
 from dff.errors import ImageError, RunError, UsageError, closest
-from dff.images import VIDEOS
+from dff.images import IMAGES, VIDEOS
 
 __all__ = ["open_dataset", "reopen"]
 

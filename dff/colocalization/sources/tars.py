@@ -8,9 +8,9 @@ import re
 import tarfile
 from collections.abc import Sequence
 
-from dff.colocalization.sources.dataset import IMAGES, Dataset
+from dff.colocalization.sources.dataset import Dataset
 from dff.errors import ImageError, UsageError
-from dff.images import Source
+from dff.images import IMAGES, Source
 
 __all__ = ["TarDataset", "open_tars", "tar_files"]
 

@@ -20,7 +20,7 @@ from dff.colocalization.run.folder import RunFolder, chunk_name
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.video import VideoDataset, write_video
 from dff.colocalization.stages.job import Job
-from dff.concepts import ConceptBank
+from dff.concepts import ConceptBank, titles
 from dff.errors import DFFError
 from dff.files import Content
 from dff.images import read_image
@@ -194,7 +194,9 @@ def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     """Return what stands beside a concept's row: name, share, prevalence, classes."""
     classes = [name.split(",")[0] for name in (facts["top_classes"] or "").split("; ") if name]
     lines = [f"in {facts['prevalence']:.0%} of images", *classes]
-    return LegendEntry(color=bank.colors[k], title=bank.names[k], share=facts["share"], lines=lines)
+    return LegendEntry(
+        color=bank.colors[k], title=titles(bank.names)[k], share=facts["share"], lines=lines
+    )
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
