@@ -178,14 +178,14 @@ def _size(failure: _Failure, _: re.Match[str]) -> str:
     size = able[0] if able else "..."
     return (
         f"it was made for inputs of another size{runs}: give "
-        f"preprocessing=dff.Preprocessing(size={size}, fixed=True), or --size"
+        f"preprocessing=dff.Preprocessing(size={size}, fixed=True), or --size {size}"
     )
 
 
 def _too_small(failure: _Failure, _: re.Match[str]) -> str:
     return (
         "the input is too small for its strides: give a larger one, "
-        "preprocessing=dff.Preprocessing(size=...), or --size"
+        "preprocessing=dff.Preprocessing(size=...), or a larger --size"
     )
 
 
