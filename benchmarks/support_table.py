@@ -466,7 +466,7 @@ def page(rows: list[Row]) -> str:
         "weights, at the smallest input size that works, and checks: the layer and its layout are",
         "found, and the layer is a grid of the image (moves: how far a bright patch that moves",
         "takes its response along, down and to the right, as shares of its own way; it must be",
-        "70% to 130%, at most 25% aside), concepts have maps, and scores where there is a head,",
+        "60% to 150%, at most 25% aside), concepts have maps, and scores where there is a head,",
         "contributions add up to the logit (gap: what they miss, relative), nothing is left on the",
         "model. Nothing is configured for any model.",
         f"The checks of all {len(rows)} took {sum(row.seconds for row in rows) / 60:.0f} minutes.",

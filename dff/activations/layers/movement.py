@@ -27,7 +27,7 @@ Images have no frames, and the four quarters all the same. Over four places, mov
 axes are independent of each other.
 """
 
-RATES = (0.7, 1.3)
+RATES = (0.6, 1.5)
 MOST_ASIDE = 0.25
 """What is seen of a trained network of 12 blocks at its end is 0.8 and 0.17, with 37 x 37 tokens;
 of tokens in another order 0.1 and more aside than along."""
