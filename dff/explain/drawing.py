@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from dff import rendering
 from dff.concepts import titles
+from dff.errors import UsageError
 from dff.explain.photo import Photo, SharedConcepts, Target
 from dff.images import Picture
 from dff.maps import fitted, within
 from dff.rendering import LegendEntry
 
-__all__ = ["draw_overlay", "draw_panel", "file_name", "legend_entries"]
+__all__ = ["by_name", "draw_overlay", "draw_panel", "file_name", "legend_entries"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LONGEST_SIDE = 2048
 """Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
+
+
+def by_name(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method without positional arguments say what it takes, when it is given one."""
+    options = [f"{name}=" for name in inspect.signature(method).parameters if name != "self"]
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(*args: P.args, **options_given: P.kwargs) -> R:
+        if len(args) > 1:
+            raise UsageError(
+                f"{name}() takes its options by name ({', '.join(options)}), not {args[1]!r:.40}; "
+                f"of several photos, photo i is result[i].{name}()"
+            )
+        return method(*args, **options_given)
+
+    return call
 
 
 def legend_entries(shared: SharedConcepts, *, top_k: int = 3) -> list[LegendEntry]:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from dff.activations.outputs import Meaning
 from dff.concepts import ConceptBank
+from dff.errors import UsageError
 from dff.explain import saving
 from dff.explain.check import Check, check_photo
-from dff.explain.drawing import draw_overlay, draw_panel, file_name, legend_entries
+from dff.explain.drawing import by_name, draw_overlay, draw_panel, file_name, legend_entries
 from dff.explain.evidence import (
     Evidence,
     Targets,
@@ -52,7 +53,15 @@ class Explanation:
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Explanation:
-        """Return the explanation of one photo, in the shared concepts."""
+        """Return the explanation of one photo, in the shared concepts.
+
+        Raises:
+            UsageError: there is no such photo.
+        """
+        count = len(self.photos)
+        if not isinstance(index, (int, np.integer)) or not -count <= index < count:
+            there = f"there {'is' if count == 1 else 'are'} {count}, and they count from 0"
+            raise UsageError(f"there is no photo {index!r}: {there}")
         return Explanation((self.photos[index],))
 
     def __iter__(self) -> Iterator[Explanation]:
@@ -281,6 +290,7 @@ class Explanation:
         """
         return photo_module(self.photos[0])
 
+    @by_name
     def overlay(
         self, *, top_k: int = 3, with_legend: bool = True, image_weight: float = 0.5
     ) -> Image.Image:
@@ -292,6 +302,7 @@ class Explanation:
             image_weight=image_weight,
         )
 
+    @by_name
     def panel(self, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
         """Draw photo | concepts | Grad-CAM side by side, with titles and the legend."""
         return draw_panel(clips_of(self.photos)[0], target=target, top_k=top_k)

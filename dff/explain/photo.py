@@ -252,8 +252,15 @@ class Photo:
         return self.bank.presence(self.coefficients, level=level).numpy()
 
     def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
-        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size."""
-        size = size or (self.picture.height, self.picture.width)
+        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size.
+
+        Raises:
+            UsageError: the size is no (height, width), or there is no such level.
+        """
+        if size is None:
+            size = self.picture.height, self.picture.width
+        if np.shape(size) != (2,) or min(size) < 1:
+            raise UsageError(f"size is (height, width) in pixels, not {size!r}")
         return upsample(self.maps(level=level), size, self.grid)
 
     def masks(self, options: MaskOptions = ALL_OF_IT, *, level: str = "part") -> np.ndarray:
@@ -263,6 +270,8 @@ class Photo:
             options: how maps become masks; all connected components are kept by default.
             level: as in :meth:`maps`.
         """
+        if not isinstance(options, MaskOptions):
+            raise UsageError(f"options is a MaskOptions, not {options!r:.40}")
         size = (self.picture.height, self.picture.width)
         runs, _ = masks_of(
             self.maps(level=level), self.grid, size, options, guide=self.picture.pixels

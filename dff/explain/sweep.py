@@ -153,7 +153,7 @@ def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[
             parent=branch.parents[k] if branch else None,
             overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
         )
-        for k, picture in enumerate(_thumbnails(explanation.photos[photo]))
+        for k, picture in enumerate(_thumbnails(explanation[photo].photos[0]))
     ]
 
 
