@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -255,3 +256,38 @@ def test_a_named_concept_keeps_its_number(here, run):
     assert run("name", "run", "2", "striped fur")[1] == "Concept 2 is now 2 striped fur\n"
     assert "2 striped fur" in run("colocalize", "photos", *MODEL, "-o", "run")[1]
     assert dff.Run("run").concept("2 Striped fur") == dff.Run("run").concept("striped fur") == 1
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (
+            lambda r: r.overlay(5),
+            r"overlay\(\) takes .* by name .*top_k=, with_legend=, image_weight=",
+        ),
+        (
+            lambda r: r.panel("cat"),
+            r"panel\(\) takes .* by name .*target=, top_k=.*result\[i\].panel",
+        ),
+        (lambda r: r[5], "no photo 5: there is 1, and they count from 0"),
+        (lambda r: r[-3], "no photo -3"),
+        (lambda r: r["a"], "no photo 'a'"),
+        (lambda r: r.heatmaps(5), r"size is \(height, width\) .* not 5"),
+        (lambda r: r.heatmaps((5, 0)), r"size is \(height, width\) .* not \(5, 0\)"),
+        (lambda r: r.masks(5), "options is a MaskOptions, not 5"),
+    ],
+)
+def test_drawing_calls_say_what_they_take(here, draw, message):
+    result = dff.Explainer(seeded(ConvNet))("a.png", concepts=2)
+    with pytest.raises(UsageError, match=message):
+        draw(result)
+    assert result[-1].overlay(top_k=1).size == result.overlay(top_k=1).size
+    assert "top_k" in str(inspect.signature(result.overlay))
+
+
+def test_drawing_calls_of_a_sweep_say_which_photos_there_are(here):
+    swept = dff.Explainer(seeded(ConvNet)).sweep(["a.png", "photos/c.png"], concepts=range(2, 4))
+    for draw in (swept.overlays, swept.tree):
+        with pytest.raises(UsageError, match="no photo 2: there are 2, and they count from 0"):
+            draw(2)
+        assert draw(1).size
