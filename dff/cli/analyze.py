@@ -85,6 +85,14 @@ def analyze(
             rich_help_panel="Output",
         ),
     ] = None,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth",
+            help="Draw the maps as they are, not fitted to the photo's edges.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -122,7 +130,9 @@ def analyze(
     for folder, group in progress(list(groups.items()), "analysing"):
         with working(f"analysing {len(group)} photo{'s' * (len(group) > 1)}"):
             result = explainer(group, concepts=count, bank=kept)
-            paths = result.save(folder, top_k=top_k, target=target, formats=chosen_formats)
+            paths = result.save(
+                folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth
+            )
         report = result.as_dict(top_k=top_k)
         _report(result, paths, top_k)
         paths += _trust(result, report["images"], folder, asked, check, target, versus)

@@ -252,7 +252,10 @@ class Photo:
         return self.bank.presence(self.coefficients, level=level).numpy()
 
     def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
-        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size."""
+        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size.
+
+        Interpolated from the cells, not fitted to the photo's edges.
+        """
         size = size or (self.picture.height, self.picture.width)
         return upsample(self.maps(level=level), size, self.grid)
 
