@@ -111,6 +111,14 @@ def analyze(
             rich_help_panel="Output",
         ),
     ] = None,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth",
+            help="Draw the maps as they are, not fitted to the photo's edges.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -154,7 +162,9 @@ def analyze(
                     raise
                 broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
                 continue
-            paths = result.save(folder, top_k=top_k, target=target, formats=chosen_formats)
+            paths = result.save(
+                folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth
+            )
         report = result.as_dict(top_k=top_k)
         if explainer.untrained:
             say(opt.UNTRAINED)

@@ -15,7 +15,7 @@ from dff.concepts import titles
 from dff.errors import UsageError
 from dff.explain.photo import Photo, SharedConcepts, Target
 from dff.images import Picture
-from dff.maps import fitted, within
+from dff.maps import fitted, sharpened, within
 from dff.rendering import LegendEntry
 
 __all__ = ["by_name", "draw_overlay", "draw_panel", "file_name", "legend_entries"]
@@ -66,29 +66,36 @@ def draw_overlay(
     top_k: int = 3,
     with_legend: bool = True,
     image_weight: float = 0.5,
+    smooth: bool = False,
 ) -> Image.Image:
     """Draw the strongest concept at each pixel over the photo, with a legend at its right.
 
-    `photos` is one, or the frames of a clip, which are set in rows.
+    `photos` is one, or the frames of a clip, which are set in rows. Maps follow the photo's edges
+    (:func:`dff.maps.sharpened`), but with `smooth`.
     """
-    painted = rendering.film([_overlaid(photo, image_weight) for photo in photos])
+    painted = rendering.film([_overlaid(photo, image_weight, smooth=smooth) for photo in photos])
     if not with_legend:
         return Image.fromarray(painted)
     return rendering.panel([("", painted)], legend=legend_entries(photos[0].shared, top_k=top_k))
 
 
 def draw_panel(
-    photos: Sequence[Photo], *, target: Target | None = None, top_k: int = 3
+    photos: Sequence[Photo],
+    *,
+    target: Target | None = None,
+    top_k: int = 3,
+    smooth: bool = False,
 ) -> Image.Image:
     """Draw photo | concepts | Grad-CAM side by side, with titles and the legend.
 
-    `photos` is one, or the frames of a clip, which are set in rows in each picture.
+    `photos` is one, or the frames of a clip, which are set in rows in each picture;
+    `smooth` as in :func:`draw_overlay`.
 
     Grad-CAM is left out where the concepts have no scores, or the model no gradients.
     """
     photo = photos[0]
     class_index = None if photo.shared.headless and target is None else photo.target(target)
-    concepts = rendering.film([_overlaid(frame) for frame in photos])
+    concepts = rendering.film([_overlaid(frame, smooth=smooth) for frame in photos])
     pictures = [
         (file_name(photos), rendering.film([_reduced(frame.picture) for frame in photos])),
         (f"{len(photo.bank)} concepts", concepts),
@@ -106,9 +113,12 @@ def file_name(photos: Sequence[Photo]) -> str:
     return name if len(photos) == 1 else name.rpartition("-")[0] or name
 
 
-def _overlaid(photo: Photo, image_weight: float = 0.5) -> np.ndarray:
+def _overlaid(photo: Photo, image_weight: float = 0.5, *, smooth: bool) -> np.ndarray:
     pixels = _reduced(photo.picture)
-    maps = photo.heatmaps((pixels.shape[0], pixels.shape[1]))
+    size = (pixels.shape[0], pixels.shape[1])
+    maps = photo.heatmaps(size)
+    if not smooth:
+        maps = sharpened(maps, pixels, radius=max(1, round(size[0] / photo.grid.rows)))
     return rendering.overlay(pixels, maps, colors=photo.bank.colors, image_weight=image_weight)
 
 

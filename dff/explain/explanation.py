@@ -162,9 +162,12 @@ class Explanation:
         top_k: int = 3,
         target: Target | None = None,
         formats: Sequence[str] | None = None,
+        smooth: bool = False,
     ) -> list[Path]:
         """Write pictures, scores, arrays and bank (:func:`dff.explain.saving.save`)."""
-        return saving.save(self.photos, folder, top_k=top_k, target=target, formats=formats)
+        return saving.save(
+            self.photos, folder, top_k=top_k, target=target, formats=formats, smooth=smooth
+        )
 
     # One photo: the first.
 
@@ -194,7 +197,10 @@ class Explanation:
         return self.photos[0].maps(level=level)
 
     def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
-        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size."""
+        """Return the maps (nodes, height, width) on the photo's own pixels, or at another size.
+
+        Interpolated from the cells, not fitted to the photo's edges as in pictures and masks.
+        """
         return self.photos[0].heatmaps(size, level=level)
 
     def masks(self, options: MaskOptions = ALL_OF_IT, *, level: str = "part") -> np.ndarray:
@@ -292,17 +298,28 @@ class Explanation:
 
     @by_name
     def overlay(
-        self, *, top_k: int = 3, with_legend: bool = True, image_weight: float = 0.5
+        self,
+        *,
+        top_k: int = 3,
+        with_legend: bool = True,
+        image_weight: float = 0.5,
+        smooth: bool = False,
     ) -> Image.Image:
-        """Draw the strongest concept at each pixel over the photo, with a legend at its right."""
+        """Draw the strongest concept at each pixel over the photo, with a legend at its right.
+
+        The maps follow the photo's edges; with `smooth` they are those of :meth:`heatmaps`.
+        """
         return draw_overlay(
             clips_of(self.photos)[0],
             top_k=top_k,
             with_legend=with_legend,
             image_weight=image_weight,
+            smooth=smooth,
         )
 
     @by_name
-    def panel(self, *, target: Target | None = None, top_k: int = 3) -> Image.Image:
-        """Draw photo | concepts | Grad-CAM side by side, with titles and the legend."""
-        return draw_panel(clips_of(self.photos)[0], target=target, top_k=top_k)
+    def panel(
+        self, *, target: Target | None = None, top_k: int = 3, smooth: bool = False
+    ) -> Image.Image:
+        """Draw photo | concepts | Grad-CAM, titles and legend; `smooth` as in :meth:`overlay`."""
+        return draw_panel(clips_of(self.photos)[0], target=target, top_k=top_k, smooth=smooth)

@@ -254,6 +254,8 @@ class Photo:
     def heatmaps(self, size: tuple[int, int] | None = None, *, level: str = "part") -> np.ndarray:
         """Return the maps (nodes, height, width) on the photo's own pixels, or at another size.
 
+        Interpolated from the cells, not fitted to the photo's edges.
+
         Raises:
             UsageError: the size is no (height, width), or there is no such level.
         """

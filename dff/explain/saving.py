@@ -51,6 +51,7 @@ def save(
     top_k: int = 3,
     target: Target | None = None,
     formats: Sequence[str] | None = None,
+    smooth: bool = False,
 ) -> list[Path]:
     """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
 
@@ -64,6 +65,7 @@ def save(
             ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "arrays":
             ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
             has a head) and ``bank.safetensors``. None is all of them.
+        smooth: draw the maps as they are, not fitted to the photo's edges.
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a file of
@@ -79,8 +81,10 @@ def save(
     files: dict[str, Content] = {}
     if "png" in chosen:
         for clip, name in zip(clips_of(photos), names, strict=True):
-            files[f"{name}_concepts.png"] = png(partial(draw_overlay, clip, top_k=top_k))
-            files[f"{name}_panel.png"] = png(partial(draw_panel, clip, top_k=top_k, target=target))
+            overlay = partial(draw_overlay, clip, top_k=top_k, smooth=smooth)
+            panel = partial(draw_panel, clip, top_k=top_k, target=target, smooth=smooth)
+            files[f"{name}_concepts.png"] = png(overlay)
+            files[f"{name}_panel.png"] = png(panel)
     if "json" in chosen:
         files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
     if "arrays" in chosen:

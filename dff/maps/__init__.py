@@ -7,7 +7,7 @@ A map is an array whose last two axes are rows and columns; a heatmap is one in 
 - :func:`presence`: coefficients to heatmaps that compare across images; :func:`rescale`: a map to
   its own full range, for display.
 - :func:`otsu`, :func:`binarize`: thresholds.
-- :func:`refine`: a map fitted to the edges of its picture.
+- :func:`refine`: a map fitted to the edges of its picture; :func:`sharpened`: to be drawn.
 - :func:`masks_of`, :class:`MaskOptions`, :func:`box_of`: masks and boxes at a photo's own pixels,
   the same for one photo and for datasets; :mod:`dff.maps.runs` holds them without drawing them,
   :mod:`dff.maps.rle` as COCO writes them.
@@ -16,7 +16,7 @@ A map is an array whose last two axes are rows and columns; a heatmap is one in 
 
 from __future__ import annotations
 
-from dff.maps.edges import refine
+from dff.maps.edges import refine, sharpened
 from dff.maps.grid import Grid, upsample
 from dff.maps.masks import MaskOptions, box_of, masks_of
 from dff.maps.presence import presence, rescale
@@ -25,5 +25,5 @@ from dff.maps.thresholds import binarize, otsu
 
 __all__ = [
     "Grid", "MaskOptions", "binarize", "box_of", "fitted", "masks_of", "otsu", "presence",
-    "refine", "rescale", "upsample", "within",
+    "refine", "rescale", "sharpened", "upsample", "within",
 ]  # fmt: skip
