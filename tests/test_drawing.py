@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dff.demo import creatures
 from dff.explain import Explainer
 from dff.maps import refine, sharpened
-from dff.rendering import overlay
+from dff.rendering import number_concepts, overlay
 
 
 def test_pictures_follow_the_photos_edges_but_with_smooth(tmp_path: Path) -> None:
@@ -18,7 +19,8 @@ def test_pictures_follow_the_photos_edges_but_with_smooth(tmp_path: Path) -> Non
     photo, plain = result.photos[0], result.heatmaps()
     fitted = sharpened(plain, pixels, radius=round(128 / photo.grid.rows))
     for smooth, maps in ((False, fitted), (True, plain)):
-        expected = overlay(pixels, maps, colors=result.bank.colors)
+        colors = result.bank.colors
+        expected = number_concepts(overlay(pixels, maps, colors=colors), maps, colors=colors)
         drawn = np.asarray(result.overlay(with_legend=False, smooth=smooth))
         np.testing.assert_array_equal(drawn, expected)
     assert result.panel() != result.panel(smooth=True)
@@ -42,3 +44,41 @@ def test_a_map_to_be_drawn_is_as_strong_as_before_and_ends_at_the_edge() -> None
     assert not drawn[1].any(), "nothing is made stronger than nothing"
     assert drawn.max() <= 1
     assert refine(maps, picture, radius=12)[0].max() <= drawn[0].max()
+
+
+def halves(height: int = 200, width: int = 300) -> np.ndarray:
+    """Maps of two concepts, left and right, of one in the corner, and of a faint one."""
+    maps = np.zeros((4, height, width), np.float32)
+    maps[0, :, : width // 2] = 0.9
+    maps[1, :, width // 2 :] = 0.8
+    maps[2, :20, :20] = 1.0
+    maps[3] = 0.05
+    return maps
+
+
+def test_each_concept_has_its_number_where_it_is_the_strongest() -> None:
+    picture, maps = np.full((200, 300, 3), 40, np.uint8), halves()
+    drawn = number_concepts(picture, maps)
+    changed = (drawn != picture).any(2)
+    count, _, boxes, centres = cv2.connectedComponentsWithStats(changed.astype(np.uint8))
+    assert count - 1 == 3, "the faint one has none"
+    places = sorted((x, y) for x, y in centres[1:])
+    assert places[0][0] < 30, "in its corner"
+    assert 40 < places[1][0] < 130
+    assert places[2][0] > 170
+    for left, top, width, height, _ in boxes[1:].tolist():
+        assert left > 0
+        assert top > 0
+        assert left + width < 300
+        assert top + height < 200
+        assert width == height, "a whole disc"
+    assert (drawn[changed] > 240).any()
+    assert (drawn[changed] < 60).any()
+
+
+def test_small_pictures_and_no_concepts_have_no_numbers() -> None:
+    small = np.full((100, 300, 3), 40, np.uint8)
+    assert number_concepts(small, halves(100)) is small
+    large = np.full((200, 300, 3), 40, np.uint8)
+    assert np.array_equal(number_concepts(large, np.zeros((0, 200, 300), np.float32)), large)
+    assert np.array_equal(number_concepts(large, 0 * halves()), large)

@@ -73,7 +73,7 @@ def draw_overlay(
     `photos` is one, or the frames of a clip, which are set in rows. Maps follow the photo's edges
     (:func:`dff.maps.sharpened`), but with `smooth`.
     """
-    painted = rendering.film([_overlaid(photo, image_weight, smooth=smooth) for photo in photos])
+    painted = _overlaid(photos, image_weight, smooth=smooth)
     if not with_legend:
         return Image.fromarray(painted)
     return rendering.panel([("", painted)], legend=legend_entries(photos[0].shared, top_k=top_k))
@@ -95,7 +95,7 @@ def draw_panel(
     """
     photo = photos[0]
     class_index = None if photo.shared.headless and target is None else photo.target(target)
-    concepts = rendering.film([_overlaid(frame, smooth=smooth) for frame in photos])
+    concepts = _overlaid(photos, smooth=smooth)
     pictures = [
         (file_name(photos), rendering.film([_reduced(frame.picture) for frame in photos])),
         (f"{len(photo.bank)} concepts", concepts),
@@ -113,13 +113,20 @@ def file_name(photos: Sequence[Photo]) -> str:
     return name if len(photos) == 1 else name.rpartition("-")[0] or name
 
 
-def _overlaid(photo: Photo, image_weight: float = 0.5, *, smooth: bool) -> np.ndarray:
-    pixels = _reduced(photo.picture)
-    size = (pixels.shape[0], pixels.shape[1])
-    maps = photo.heatmaps(size)
-    if not smooth:
-        maps = sharpened(maps, pixels, radius=max(1, round(size[0] / photo.grid.rows)))
-    return rendering.overlay(pixels, maps, colors=photo.bank.colors, image_weight=image_weight)
+def _overlaid(photos: Sequence[Photo], image_weight: float = 0.5, *, smooth: bool) -> np.ndarray:
+    """Return a photo under its concepts, numbered, or the frames of a clip in rows."""
+    frames = []
+    for photo in photos:
+        pixels, colors = _reduced(photo.picture), photo.bank.colors
+        size = (pixels.shape[0], pixels.shape[1])
+        maps = photo.heatmaps(size)
+        if not smooth:
+            maps = sharpened(maps, pixels, radius=max(1, round(size[0] / photo.grid.rows)))
+        painted = rendering.overlay(pixels, maps, colors=colors, image_weight=image_weight)
+        if len(photos) == 1:  # frames in rows are too small for numbers
+            painted = rendering.number_concepts(painted, maps, colors=colors)
+        frames.append(painted)
+    return rendering.film(frames)
 
 
 def _heated(photo: Photo, class_index: int) -> np.ndarray:

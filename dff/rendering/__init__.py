@@ -2,6 +2,7 @@
 
 - :func:`colors`: the palette, distinguishable also to colour-blind readers.
 - :func:`overlay`: concepts over a photo; :func:`heatmap_overlay`: one heatmap over a photo.
+- :func:`number_concepts`: the number of each concept where it is seen best.
 - :class:`LegendEntry`, :func:`legend`: swatch, name, share and classes of each concept.
 - :func:`film`: the frames of a clip in rows.
 - :func:`panel`: pictures side by side with titles and a legend.
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 from dff.rendering.legends import LegendEntry, legend
+from dff.rendering.marks import number_concepts
 from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors
 from dff.rendering.panels import film, panel
@@ -30,6 +32,7 @@ __all__ = [
     "film",
     "heatmap_overlay",
     "legend",
+    "number_concepts",
     "overlay",
     "panel",
 ]
