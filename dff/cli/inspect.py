@@ -31,29 +31,29 @@ def layers(
     """
     settings.quiet = json
     from dff.activations.borrowing import plainly
-    from dff.activations.failures import model_errors
-    from dff.activations.layers import grid_layer, measured, probe_input, survey
+    from dff.activations.layers import measured, probe_input
+    from dff.explain.target_layer import target_layer
+    from dff.models import with_all_boxes
 
     with working(f"trying the layers of {chosen.model}"):
         # The layers of a model do not depend on its weights: nothing is downloaded.
         loaded = chosen.load(weights="random")
         prep = loaded.preprocessing
         side = prep.size
-        probe = probe_input((side, side), loaded.module, prep.channels, prep.frames)
-        with model_errors(loaded.module, probe, try_sizes=True):
-            surveyed = survey(loaded.module, probe, head=loaded.unscored is None)
-        default = plainly(lambda: grid_layer(loaded.module, surveyed), grad=False).name
+        model = with_all_boxes(loaded.module)
+        probe = probe_input((side, side), model, prep.channels, prep.frames)
+        surveyed, default = target_layer(model, probe, head=loaded.unscored is None)
         shaped = [layer.name for layer in surveyed.layers if layer.layout is not None]
-        surveyed = plainly(lambda: measured(loaded.module, surveyed, shaped), grad=False)
+        surveyed = plainly(lambda: measured(model, surveyed, shaped), grad=False)
     rows = [
-        {**_described(layer, side), "default": layer.name == default}
+        {**_described(layer, side), "default": layer.name == default.name}
         for layer in surveyed.layers
         if every or (layer.layout is not None and layer.runs == 1)
     ]
     if json:
         print_json(rows)
         return
-    say(f"{chosen.model} at {side} x {side} px; default layer: {default}")
+    say(f"{chosen.model} at {side} x {side} px; default layer: {default.name}")
     print_table(
         ["", "layer", "type", ">channels", ">cells", ">stride", ">moves", "grid", "scores"],
         [_row(row) for row in rows],

@@ -17,12 +17,12 @@ __all__ = ["ends_of", "target_layer", "why_unscored"]
 def target_layer(
     model: nn.Module,
     probe: Tensor,
-    name: str | None,
-    layout: LayoutLike,
+    name: str | None = None,
+    layout: LayoutLike = None,
     *,
-    score: Score | None,
-    head: bool,
-    output_kind: str | None,
+    score: Score | None = None,
+    head: bool = True,
+    output_kind: str | None = None,
 ) -> tuple[Survey, LayerInfo]:
     """Survey a model on a probe input; return the survey and the layer of a name, or the default.
 
