@@ -107,12 +107,11 @@ def one_pass(
     outputs = [run(x, seen.append, grad=grad) for x in groups]
     to_layer = partial(_to_layer, model, layer, layout=layout)
     cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
-    with torch.no_grad():
-        bank, coefficients = factorize(checked_rows(cells, layer))
+    bank, coefficients = _factorized(cells, layer, factorize)
     tail = Tail(model, layer, groups[-1], layout=layout, score=score)
     concept_logits = tail(over_grid(bank.at_full_presence, seen[-1].detach())).detach()
     tapes = [Tape(maps, logits) for maps, logits in zip(seen, outputs, strict=True)]
-    return PassResult(bank, unflatten(coefficients, cells), tapes, concept_logits)
+    return PassResult(bank, coefficients, tapes, concept_logits)
 
 
 def unscored_pass(
@@ -132,10 +131,18 @@ def unscored_pass(
     seen = cells = [to_layer(x) for x in groups]
     if stitch is not None:
         cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
+    bank, coefficients = _factorized(cells, layer, factorize)
+    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
+    return PassResult(bank, coefficients, tapes, torch.zeros(len(bank), 0))
+
+
+def _factorized(
+    cells: Sequence[Tensor], layer: str, factorize: Factorize
+) -> tuple[ConceptBank, list[Tensor]]:
+    """Return the concepts of all groups' maps, and W (n, k, rows, cols) of each group."""
     with torch.no_grad():
         bank, coefficients = factorize(checked_rows(cells, layer))
-    tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
-    return PassResult(bank, unflatten(coefficients, cells), tapes, torch.zeros(len(bank), 0))
+    return bank, unflatten(coefficients, cells)
 
 
 def _to_layer(model: nn.Module, layer: str, x: Tensor, *, layout: LayoutLike) -> Tensor:
