@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from dff import rendering
 from dff.concepts import titles
@@ -102,7 +103,8 @@ def draw_panel(
     ]
     unscored = photo.shared.unscored or photo.undifferentiable
     if class_index is not None and not unscored:
-        heatmap = rendering.film([_heated(frame, class_index) for frame in photos])
+        cells = photo.cam_cells(class_index)
+        heatmap = rendering.film([_heated(frame, cells) for frame in photos])
         pictures.append((f"Grad-CAM: {photo.shared.class_name(class_index)}", heatmap))
     return rendering.panel(pictures, legend=legend_entries(photo.shared, top_k=top_k))
 
@@ -129,9 +131,9 @@ def _overlaid(photos: Sequence[Photo], image_weight: float = 0.5, *, smooth: boo
     return rendering.film(frames)
 
 
-def _heated(photo: Photo, class_index: int) -> np.ndarray:
+def _heated(photo: Photo, cells: Tensor) -> np.ndarray:
     pixels = _reduced(photo.picture)
-    cam = photo.cam(class_index, (pixels.shape[0], pixels.shape[1]))
+    cam = photo.cam_on_pixels(cells, (pixels.shape[0], pixels.shape[1]))
     return rendering.heatmap_overlay(pixels, cam)
 
 

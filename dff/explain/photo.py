@@ -280,15 +280,25 @@ class Photo:
         )
         return np.stack([mask.drawn() for mask in runs])
 
-    @torch.inference_mode(False)
-    @torch.enable_grad()
     def cam(self, target: Target | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
         """Return Grad-CAM (height, width) in [0, 1], stretched to its own range.
+
+        Of a frame to that of its whole clip.
 
         Raises:
             UsageError: no such class, or explained with ``cam=False``.
             LayerError: the layer's grid has no say in the output.
             ModelError: the model has no head.
+        """
+        return self.cam_on_pixels(self.cam_cells(target), size)
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def cam_cells(self, target: Target | None = None) -> Tensor:
+        """Return Grad-CAM (rows, cols) at the layer's cells, of a clip at those of all its grids.
+
+        Raises:
+            UsageError, LayerError, ModelError: as :meth:`cam`.
         """
         self.shared.check_scored()
         self.check_differentiable()
@@ -297,7 +307,10 @@ class Photo:
         logit = self.tape.logits[self.item, self.target(target)]
         (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
         gradient = gradients[self.item].float()
-        cells = grad_cam(self.activations[None], gradient[None])[0].cpu()
+        return grad_cam(self.activations[None], gradient[None])[0].cpu()
+
+    def cam_on_pixels(self, cells: Tensor, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Return :meth:`cam_cells` (of the whole clip) as :meth:`cam` shows them."""
         size = size or (self.picture.height, self.picture.width)
         if self.strip is None:
             return rescale(upsample(cells.numpy(), size, self.layer_grid))
