@@ -51,6 +51,13 @@ def test_a_clip_is_read_as_so_many_frames_evenly_spaced(moving, video):
         assert abs(picture.pixels.astype(int) - moving[index]).mean() < 12
 
 
+def test_slices_of_a_volume_keep_their_precision():
+    slices = [np.full((4, 6), 257 * i + 7, np.uint16) for i in range(3)]
+    for picture, level in zip(read_clip(slices, 3), range(3), strict=True):
+        assert picture.bands.shape == (4, 6, 1)
+        np.testing.assert_allclose(picture.bands, (257 * level + 7) / 257, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [

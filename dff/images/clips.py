@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def read_clip(source: Any, frames: int) -> list[Picture]:
     sizes = {picture.pixels.shape for picture in pictures}
     if len(sizes) > 1:
         raise UsageError(f"the frames of a clip are all of one size, not {sorted(sizes)}")
-    return [_named(picture.pixels, "clip", i) for i, picture in enumerate(pictures)]
+    return [_named(picture, "clip", i) for i, picture in enumerate(pictures)]
 
 
 def _of_video(path: Path, frames: int) -> list[Picture]:
@@ -79,12 +80,12 @@ def _of_video(path: Path, frames: int) -> list[Picture]:
                 raise ImageError(f"frame {index} of {path} cannot be decoded")
     finally:
         capture.release()
-    return [_named(seen[index], path.stem, i) for i, index in enumerate(wanted)]
+    return [_named(Picture(seen[index]), path.stem, i) for i, index in enumerate(wanted)]
 
 
 def _even(count: int, frames: int) -> list[int]:
     return [int((i + 0.5) * count / frames) for i in range(frames)]
 
 
-def _named(pixels: np.ndarray, stem: str, frame: int) -> Picture:
-    return Picture(pixels, f"{stem}-{frame + 1:02}")
+def _named(picture: Picture, stem: str, frame: int) -> Picture:
+    return replace(picture, name=f"{stem}-{frame + 1:02}")
