@@ -19,7 +19,7 @@ from dff.activations.borrowing import borrowed
 from dff.activations.layouts import main_tensor
 from dff.errors import DFFError, ModelError, OutOfMemoryError
 
-__all__ = ["model_errors"]
+__all__ = ["MODEL_FAILURES", "model_errors"]
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc"
@@ -27,6 +27,11 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What torch says on CPUs, in a mere RuntimeError, and its libraries on GPUs."""
+
+MODEL_FAILURES = (
+    RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError, MemoryError
+)  # fmt: skip
+"""What a model's code raises where an input does not suit it."""
 
 SIZES = (28, 32, 64, 96, 128, 160, 224, 256, 299, 384, 512)
 """Customary sides of square inputs, in pixels."""
@@ -50,8 +55,7 @@ def model_errors(model: nn.Module, x: Tensor, *, try_sizes: bool = False) -> Ite
         yield
     except DFFError:
         raise
-    except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError,
-            MemoryError) as error:  # fmt: skip
+    except MODEL_FAILURES as error:
         failure = _Failure(model, x, error, try_sizes)
         if failure.is_of_memory:
             raise OutOfMemoryError(

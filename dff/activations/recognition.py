@@ -127,13 +127,12 @@ def _clip_layout(
     count: int, input_size: tuple[int, int], ends: Ends | None, clip: int
 ) -> Layout | None:
     """Find the grids of a clip's frames, all alike, that leave the fewest tokens before them."""
-    best: Layout | None = None
-    for frames in sorted({-(-clip // tube) for tube in range(1, clip + 1)}, reverse=True):
-        for prefix in [ends.prefix] if ends else [0, 1]:
-            grids, rest = divmod(count - prefix - (ends.suffix if ends else 0), frames)
-            grid = None if rest else _token_layout(grids, input_size, Ends(), None)
-            if grid is not None and (best is None or prefix < best.prefix):
-                suffix = ends.suffix if ends else 0
+    suffix = ends.suffix if ends else 0
+    for prefix in [ends.prefix] if ends else [0, 1]:
+        for frames in sorted({-(-clip // tube) for tube in range(1, clip + 1)}, reverse=True):
+            cells, rest = divmod(count - prefix - suffix, frames)
+            grid = None if rest else _token_layout(cells, input_size, Ends(), None)
+            if grid is not None:
                 rows = frames * grid.rows
-                best = replace(grid, rows=rows, frames=frames, prefix=prefix, suffix=suffix)
-    return best
+                return replace(grid, rows=rows, frames=frames, prefix=prefix, suffix=suffix)
+    return None

@@ -7,7 +7,7 @@ row of pictures, one or several.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -42,11 +42,9 @@ def read_shots(images: Any, prep: Preprocessing) -> list[Shot]:
         UsageError: no image at all, or a video for a model of photos.
     """
     if prep.frames is not None:
-        several = not isinstance(images, (str, np.ndarray)) and isinstance(images, Iterable)
-        clips = list(images) if several else [images]
-        if not several or not all(map(is_video, clips)):
-            clips = [clips if several else images]
-        return [tuple(read_clip(clip, prep.frames)) for clip in clips]
+        clip = list(images) if isinstance(images, (Iterator, tuple)) else images
+        several = isinstance(clip, list) and clip and all(map(is_video, clip))
+        return [tuple(read_clip(one, prep.frames)) for one in (clip if several else [clip])]
     sources = as_list(images)
     if not sources:
         raise UsageError("no image to explain: the list is empty")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dff.activations.failures import MODEL_FAILURES
 from dff.activations.hooks import STOP, observe
 from dff.activations.layers.movement import PLACES, Movement, movement, patched
 from dff.activations.layers.recording import LayerInfo
@@ -25,9 +26,6 @@ from dff.activations.recognition import Ends, Size, detect_layout
 from dff.errors import DFFError, LayerError
 
 __all__ = ["grid_layer", "measured"]
-
-FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, LookupError)
-"""What a model may raise that takes one image at a time."""
 
 ENOUGH, LARGEST = 7, 512
 """The cells a side of a grid on which movement is told, and the side of inputs made for it."""
@@ -140,10 +138,10 @@ def _tried(model: nn.Module, noise: Tensor, wanted: list[LayerInfo]) -> _Trials:
     """
     if (factor := _factor(noise, wanted)) > 1:
         larger = patched(noise.repeat(*[1] * (noise.dim() - 2), factor, factor))
-        with suppress(*FAILURES, DFFError):
+        with suppress(*MODEL_FAILURES, DFFError):
             return _recorded(model, wanted, [larger[:1], larger])
     inputs = patched(noise)
-    with suppress(*FAILURES, DFFError):
+    with suppress(*MODEL_FAILURES, DFFError):
         return _recorded(model, wanted, [inputs[:1], inputs])
     # It takes one image at a time.
     return _recorded(model, wanted, [inputs[:1], *inputs.split(1)])

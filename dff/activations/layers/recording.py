@@ -62,11 +62,6 @@ class LayerInfo:
         count = self.shape[1] if self.layout.kind == "maps" else self.shape[-1]
         return count if self.layout.part is None else count // len(PARTS)
 
-    @property
-    def cells(self) -> int:
-        """Columns of the grid; 0 where there is none."""
-        return 0 if self.layout is None else self.layout.cols
-
     def fits(self, outputs: int) -> bool:
         """Whether it may be chosen unasked, of a model with so many scores."""
         single = self.channels in (1, outputs)

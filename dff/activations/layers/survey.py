@@ -103,10 +103,11 @@ class Survey:
 
     def _beneath_pyramid(self, fit: list[LayerInfo]) -> list[LayerInfo]:
         """Return the widest layers of a detector whose scores come from grids of several sizes."""
+        if self.meaning.kind != "boxes":
+            return []
         reaching = [layer for layer in fit if layer.reaches]
-        cut = [layer for layer in reaching if layer.passes_all]
-        coarse = bool(cut) and cut[-1].cells * COARSE <= self._input.shape[-1]
-        if self.meaning.kind != "boxes" or coarse:
+        cut = [layer.layout.cols for layer in reaching if layer.passes_all and layer.layout]
+        if cut and cut[-1] * COARSE <= self._input.shape[-1]:
             return []
         maps = [layer for layer in reaching if layer.layout and layer.layout.kind == "maps"]
         most = max((layer.channels or 0 for layer in maps), default=0)
