@@ -291,3 +291,13 @@ def test_drawing_calls_of_a_sweep_say_which_photos_there_are(here):
         with pytest.raises(UsageError, match="no photo 2: there are 2, and they count from 0"):
             draw(2)
         assert draw(1).size
+
+
+@pytest.mark.parametrize("command", ["analyze", "sweep"])
+def test_no_empty_folder_stays_where_a_command_fails(here, run, command):
+    (here / "mine").mkdir()
+    for out in ("new/deep", "mine"):
+        status, _, errors = run(command, "a.png", "-m", "demo", "--layer", "nix", "--out", out)
+        assert status == 1, errors
+    assert not (here / "new").exists()
+    assert (here / "mine").is_dir(), "it was there before"

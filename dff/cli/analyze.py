@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,7 +134,6 @@ def analyze(
     kept = ConceptBank.load(bank) if bank else None
     sources = spread(images)
     groups = grouped(sources, out, shared)
-    made = [folder for folder in (*groups, out) if not os.path.lexists(folder)]
     reserve(
         {
             folder: planned(group, chosen_formats, bool(asked), check)
@@ -173,7 +170,7 @@ def analyze(
         reports.append({**report, "paths": [str(p) for p in paths]})
     if json and reports:
         print_json(reports[0] if len(groups) == 1 else reports)
-    _end(broken, made, alone=len(sources) == 1)
+    _end(broken, alone=len(sources) == 1)
 
 
 def _read(sources: list[str], broken: list[DFFError], allow_private: bool) -> list[Picture | str]:
@@ -201,13 +198,10 @@ def _loaded(chosen: opt.ModelOptions, sources: list[str], factorizer: str | None
     return explainer
 
 
-def _end(broken: list[DFFError], made: list[Path], *, alone: bool) -> None:
-    """Say what went wrong with photos, leave no empty folder of theirs, and exit if any did."""
+def _end(broken: list[DFFError], *, alone: bool) -> None:
+    """Say what went wrong with photos, and exit if anything did."""
     if not broken:
         return
-    for folder in made:
-        with contextlib.suppress(OSError):  # it holds results
-            folder.rmdir()
     if alone:
         raise broken[0]
     for error in broken:

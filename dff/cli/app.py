@@ -18,6 +18,7 @@ from dff.cli.colocalize import colocalize
 from dff.cli.console import fail, finish, leave, prepare, settings
 from dff.cli.demo import demo
 from dff.cli.inspect import layers, models
+from dff.cli.outputs import remove_empty
 from dff.cli.runs import evaluate, find, name
 from dff.cli.sweep import sweep
 from dff.errors import DFFError, OutputError, UsageError
@@ -73,7 +74,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         prepare()
         _check_directory()
-        status = app(_understood(words) or ["--help"], standalone_mode=False)
+        try:
+            status = app(_understood(words) or ["--help"], standalone_mode=False)
+        finally:
+            remove_empty()
         finish()
     except DFFError as error:
         fail(error, error.exit_code)

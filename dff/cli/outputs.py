@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dff.errors import OutputError
 from dff.files import make_folder
 from dff.manifest import Manifest
 
-__all__ = ["grouped", "photo_name", "planned", "reserve"]
+__all__ = ["grouped", "photo_name", "planned", "remove_empty", "reserve"]
+
+_made: list[Path] = []
+"""The folders that this command found missing, each before those that it is in."""
 
 
 def grouped(sources: list[str], out: Path, shared: bool) -> dict[Path, list[str]]:
@@ -44,7 +48,8 @@ def planned(group: list[str], formats: Sequence[str], evidence: bool, check: boo
 def reserve(plans: Mapping[Path, Sequence[str]], inputs: Iterable[str | None]) -> None:
     """Refuse what cannot be written, then make the folders: before a model is loaded.
 
-    What a killed process left half-written there is removed.
+    What a killed process left half-written there is removed. Of the folders made here, those that
+    are empty when the command ends, however it ends, are removed by :func:`remove_empty`.
 
     Args:
         plans: for each folder the names of the files that the command will write there.
@@ -60,6 +65,14 @@ def reserve(plans: Mapping[Path, Sequence[str]], inputs: Iterable[str | None]) -
         manifest.check(names, read)
         if os.path.realpath(manifest.file) in map(os.path.realpath, read):
             raise OutputError(f"{str(manifest.file)!r} is a record of files, and no input")
+    _made.extend(p for folder in plans for p in (folder, *folder.parents) if not os.path.lexists(p))
     for folder in plans:
         make_folder(folder)
         Manifest(folder).sweep()
+
+
+def remove_empty() -> None:
+    """Remove the folders that :func:`reserve` made and nothing came into."""
+    while _made:  # the outer ones were noted after those in them
+        with suppress(OSError, ValueError):  # it holds results, or could not be made
+            _made.pop(0).rmdir()
