@@ -24,7 +24,7 @@ LEAST_PRESENCE = 0.2
 SHARE = 1 / 34
 """Radius of a mark, as a share of the picture's shorter side."""
 
-COARSE = 256
+COARSE = 128
 """The longer side, in pixels, of the maps that places are found on."""
 
 
