@@ -125,7 +125,7 @@ def analyze(
     count = opt.parse_concepts(concepts)
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
-    from dff.explain.evidence import check_evidence
+    from dff.explain.questions.evidence import check_evidence
     from dff.images import spread
 
     if bank and factorizer:

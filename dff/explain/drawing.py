@@ -14,7 +14,8 @@ from torch import Tensor
 from dff import rendering
 from dff.concepts import titles
 from dff.errors import UsageError
-from dff.explain.photo import Photo, SharedConcepts, Target
+from dff.explain.photo import Photo, Target
+from dff.explain.shared import SharedConcepts
 from dff.images import Picture
 from dff.maps import fitted, sharpened, within
 from dff.rendering import LegendEntry
