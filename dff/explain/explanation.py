@@ -180,8 +180,7 @@ class Explanation:
     # One photo: the first.
 
     def target(self, target: Target | None = None) -> int:
-        """Return a class index for an index, a name, or None (the photo's likeliest class).
-        """
+        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
         return self.photos[0].target(target)
 
     def predictions(self, *, top_k: int = 5) -> list[ClassScore]:
