@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dff.activations import Tail
 from dff.activations.reach import leads_to, no_gradients
-from dff.concepts import ConceptBank
+from dff.concepts import ConceptBank, explained_shares
 from dff.errors import ModelError, UsageError
 from dff.explain.one_pass import Tape
 from dff.explain.shared import ClassScore, SharedConcepts
@@ -146,6 +147,17 @@ class Photo:
     def activations(self) -> Tensor:
         """A as (channels, rows, cols) float32 at the layer's cells, without its graph."""
         return self.tape.maps[self.item].detach().float()
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """The share of the photo's activations that each concept explains (k,).
+
+        Of a photo in concepts of its own they are the bank's; a clip is one photo.
+        """
+        rows = self.activations.flatten(1).T.cpu()
+        above = rows if self.bank.offset is None else rows - self.bank.offset.to(rows)
+        coefficients = self.layer_coefficients.flatten(1).T
+        return explained_shares(above, coefficients, self.bank.components.cpu())
 
     @property
     def image(self) -> Tensor:

@@ -161,6 +161,7 @@ def _image(photo: Photo, name: str, top_k: int) -> dict[str, Any]:
             {
                 "concept": k + 1,
                 "labels": [asdict(label) for label in labels],
+                "share": round(float(photo.shares[k]), 6),
                 "presence": round(float(presence.mean()), 6),
                 "coverage": round(float((presence >= 0.5).mean()), 6),
                 "peak": [round(v, 1) for v in peak] if presence.any() else None,

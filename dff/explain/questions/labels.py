@@ -16,7 +16,7 @@ __all__ = ["Label", "ask_for_labels", "photo_labels"]
 
 TOGETHER = 64
 """Probes of a batch that join its own pass, at most; more are asked for when they are needed."""
-LEAST_FURTHER = 0.05
+LEAST_FURTHER = 0.02
 """What is less sure does not follow a label."""
 
 
