@@ -8,6 +8,7 @@ import torch
 
 import dff
 from dff.activations.outputs import Meaning
+from dff.colocalization.stages.scores import Tally, spoken
 from dff.explain.questions.labels import photo_labels
 from dff.scoring import confidences, label_probes
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
@@ -170,3 +171,18 @@ def test_labels_on_a_zebra(shared):
     assert labels[0][0].name.startswith("zebra")
     assert labels[0][0].confidence > 0.8
     assert labels[1:] == [[], [], [], []], "nothing else is in the photo"
+
+
+def test_the_concepts_of_a_dataset_speak_for_what_they_add_in_its_images():
+    """Grass lies around all horses, and alone around one ball: it speaks for neither."""
+    tally = Tally(2)
+    horse, ball = 0, 1
+    mean = np.array([[0.4, 0.5]] * 30 + [[0.0, 0.9]])
+    tally.add([horse] * 30 + [ball], mean > 0, mean)
+    at_full = torch.tensor([[9.0, -4, -5], [0.3, 0.2, -0.5]])
+    empty = torch.zeros(1, 3)
+    assert spoken((at_full, empty), tally, Meaning()) == [[horse], []]
+    lawns = Tally(2)
+    lawns.add([ball] * 9, mean[:9] > 0, mean[-1:].repeat(9, 0))
+    assert spoken((at_full, empty), lawns, Meaning()) == [[], [ball]]
+    assert spoken((at_full, empty), Tally(2), Meaning()) == [[], []], "no image could be read"

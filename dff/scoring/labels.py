@@ -23,7 +23,7 @@ from torch import Tensor
 from dff.activations.outputs import Meaning
 from dff.maps import presence
 
-__all__ = ["LEAST", "confidences", "label_probes"]
+__all__ = ["LEAST", "SHARE", "confidences", "label_probes"]
 
 SURROUNDINGS = 3.0
 """Standard deviation, in cells, of the Gaussian that widens a concept's map."""
