@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
-from dff.explain.drawing import draw_overlay, draw_panel, file_name
+from dff.explain.drawing import Drawing, file_name
+from dff.explain.evidence import Evidence
 from dff.explain.photo import Photo, Target, clips_of
 from dff.files import Content, json_text
 from dff.images.names import distinct_names
@@ -52,6 +54,8 @@ def save(
     target: Target | None = None,
     formats: Sequence[str] | None = None,
     smooth: bool = False,
+    outline: bool = False,
+    evidence: Sequence[Sequence[Evidence]] = (),
 ) -> list[Path]:
     """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
 
@@ -60,12 +64,14 @@ def save(
         folder: made if it is missing. What :meth:`save` itself wrote there is replaced, and
             nothing else (:class:`dff.manifest.Manifest`).
         top_k: classes a concept in legends and JSON.
-        target: class of Grad-CAM in the panels; None is each photo's likeliest.
+        target: class of bars and Grad-CAM; None is each photo's likeliest.
         formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
             ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "arrays":
             ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
             has a head) and ``bank.safetensors``. None is all of them.
         smooth: draw the maps as they are, not fitted to the photo's edges.
+        outline: draw lines around the concepts.
+        evidence: for each photo or clip what else was asked about it, to be drawn as bars.
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a file of
@@ -80,17 +86,26 @@ def save(
     manifest.check(output_names(names, chosen))
     files: dict[str, Content] = {}
     if "png" in chosen:
-        for clip, name in zip(clips_of(photos), names, strict=True):
-            overlay = partial(draw_overlay, clip, top_k=top_k, smooth=smooth)
-            panel = partial(draw_panel, clip, top_k=top_k, target=target, smooth=smooth)
-            files[f"{name}_concepts.png"] = png(overlay)
-            files[f"{name}_panel.png"] = png(panel)
+        clips = clips_of(photos)
+        for clip, name, asked in zip(clips, names, evidence or [()] * len(clips), strict=True):
+            drawing = Drawing(
+                clip, target=target, top_k=top_k, smooth=smooth, outline=outline, evidence=asked
+            )
+            files[f"{name}_concepts.png"] = png(drawing.overlay)
+            files[f"{name}_panel.png"] = png(partial(_last, drawing))
     if "json" in chosen:
         files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
     if "arrays" in chosen:
         files["arrays.safetensors"] = to_safetensors(_arrays(photos))
         files["bank.safetensors"] = photos[0].bank.to_bytes()
     return manifest.write(files)
+
+
+def _last(drawing: Drawing) -> Image.Image:
+    """Draw the panel, the second of two pictures, and free what both share."""
+    panel = drawing.panel()
+    drawing.forget()
+    return panel
 
 
 def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:

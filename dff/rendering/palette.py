@@ -98,4 +98,4 @@ def as_colors(custom: Colors | None, n: int) -> np.ndarray:
 
 def paled(table: np.ndarray) -> np.ndarray:
     """Return colours, uint8 (..., 3), nearer to light grey: of what is to stay behind."""
-    return np.rint(np.asarray(table) * 0.4 + 200 * 0.6).astype(np.uint8)
+    return np.rint(np.asarray(table) * 0.45 + 205 * 0.55).astype(np.uint8)

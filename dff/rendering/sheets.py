@@ -9,7 +9,7 @@ from PIL import Image
 
 from dff.errors import UsageError
 from dff.rendering import text
-from dff.rendering.legends import LegendEntry, draw_entry, entry_width
+from dff.rendering.entries import LegendEntry, draw_entry, entry_width
 from dff.rendering.overlays import check_image
 from dff.rendering.panels import fit
 
