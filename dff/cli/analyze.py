@@ -117,6 +117,10 @@ def analyze(
             rich_help_panel="Output",
         ),
     ] = False,
+    outline: Annotated[
+        bool,
+        typer.Option("--outline", help="Draw lines around the concepts.", rich_help_panel="Output"),
+    ] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -160,8 +164,9 @@ def analyze(
                 broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
                 continue
             paths = result.save(
-                folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth
-            )
+                folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth,
+                outline=outline,
+            )  # fmt: skip
         report = result.as_dict(top_k=top_k)
         if explainer.untrained:
             say(opt.UNTRAINED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
@@ -30,6 +31,9 @@ R = TypeVar("R")
 
 LONGEST_SIDE = 2048
 """Pictures are drawn at the photo's own size, up to this many pixels on the long side."""
+
+SMALLEST_SIDE, LARGE_ENOUGH = 120, 240
+"""A photo with a shorter side than the first, beside a legend, is drawn enlarged to the second."""
 
 COARSE = 128
 """The longer side of the maps that crops are found on."""
@@ -110,7 +114,7 @@ class Drawing:
     def overlay(self, *, with_legend: bool = True) -> Image.Image:
         """Draw the concepts over the photo, with a legend at its right."""
         if not with_legend:
-            return Image.fromarray(self._painted)
+            return Image.fromarray(self._film(_reduced))
         return rendering.panel([("", self._painted)], legend=self._legend)
 
     def panel(self) -> Image.Image:
@@ -153,10 +157,14 @@ class Drawing:
     @functools.cached_property
     def _painted(self) -> np.ndarray:
         """The photo under its concepts, numbered, or the frames of a clip in rows."""
-        return rendering.film([self._overlaid(photo) for photo in self.photos])
+        return self._film(_enlarged)
 
-    def _overlaid(self, photo: Photo) -> np.ndarray:
-        pixels = _reduced(photo.picture)
+    def _film(self, sized: Callable[[Picture], np.ndarray]) -> np.ndarray:
+        return rendering.film(
+            [self._overlaid(photo, sized(photo.picture)) for photo in self.photos]
+        )
+
+    def _overlaid(self, photo: Photo, pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])
         maps = photo.heatmaps(size)
         if not self.smooth:
@@ -188,7 +196,7 @@ class Drawing:
         colors = self.photo.bank.colors
         return np.where(self._background[:, None], paled(colors), colors)
 
-    @property
+    @functools.cached_property
     def _differentiable(self) -> bool:
         """Whether the concepts have scores and these gradients."""
         return not (self.photo.shared.unscored or self.photo.undifferentiable)
@@ -208,14 +216,13 @@ class Drawing:
 
     def _crops(self) -> list[np.ndarray]:
         """Return what each concept looks like, in the frame where it is the strongest."""
-        peaks = np.stack([photo.maps().max((1, 2)) for photo in self.photos])
-        crops = []
-        for k, at in enumerate(peaks.argmax(0).tolist()):
-            photo = self.photos[at]
-            pixels = photo.picture.pixels
-            coarse = photo.heatmaps(within(pixels.shape[:2], COARSE))
-            crops.append(rendering.crop_around(pixels, coarse[k]))
-        return crops
+        sizes = [within(photo.picture.pixels.shape[:2], COARSE) for photo in self.photos]
+        maps = [photo.heatmaps(size) for photo, size in zip(self.photos, sizes, strict=True)]
+        best = np.stack([of_frame.max((1, 2)) for of_frame in maps]).argmax(0)
+        return [
+            rendering.crop_around(self.photos[at].picture.pixels, maps[at][k])
+            for k, at in enumerate(best.tolist())
+        ]
 
     def _columns(self) -> list[BarColumn]:
         """Return what concepts add to the target or the likeliest classes, and what was asked."""
@@ -272,3 +279,13 @@ def _reduced(picture: Picture) -> np.ndarray:
     if longest <= LONGEST_SIDE:
         return picture.pixels
     return fitted(picture.pixels, within((picture.height, picture.width), LONGEST_SIDE))
+
+
+def _enlarged(picture: Picture) -> np.ndarray:
+    """Return the photo at the size it is drawn at, so that a small one has room for numbers."""
+    pixels = _reduced(picture)
+    height, width = pixels.shape[:2]
+    if min(height, width) >= SMALLEST_SIDE:
+        return pixels
+    factor = min(math.ceil(LARGE_ENOUGH / min(height, width)), LONGEST_SIDE // max(height, width))
+    return rendering.fit(pixels, height * factor, width * factor)

@@ -21,7 +21,7 @@ from dff.rendering.legends import Legend, legend
 from dff.rendering.marks import crop_around, number_concepts
 from dff.rendering.overlays import heatmap_overlay, overlay
 from dff.rendering.palette import colors, paled
-from dff.rendering.panels import film, panel
+from dff.rendering.panels import film, fit, panel
 from dff.rendering.plots import curves
 from dff.rendering.sheets import contact_sheet
 from dff.rendering.trees import TreeNode, concept_tree
@@ -38,6 +38,7 @@ __all__ = [
     "crop_around",
     "curves",
     "film",
+    "fit",
     "heatmap_overlay",
     "legend",
     "number_concepts",

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ __all__ = ["BarColumn", "Bars"]
 
 BAR_EMS = 4.5  # length of the longest bar with its other side
 GAP_EMS = 1.2  # between columns
+ABOUT_EMS = 10  # room for what a single column is about, in a line
 LEAST_SIDE = 0.1  # of an axis, for the side of no bars
 LARGE = 10.0  # numbers from this on have one decimal, smaller ones two
 HEAD_LINES = 2  # of a heading
@@ -77,67 +79,71 @@ class Bars:
     def __init__(self, columns: Sequence[BarColumn], size: int) -> None:
         self.columns, self.size = columns, size
         self.step = text.line_height(size)
-        self.gap, self.length = round(GAP_EMS * size), round(BAR_EMS * size)
+        self.gap = round(GAP_EMS * size)
         groups = [list(group) for _, group in itertools.groupby(columns, lambda c: c.about)]
         self.groups = [(group, _Scale.of(group)) for group in groups]
-        self.widths = [
-            self.length + size // 2 + max(text.width(number, size) for number in _numbers(c, scale))
-            for group, scale in self.groups
-            for c in group
-        ]
+        self.widths, self.lengths = [], []
+        for group, scale in self.groups:
+            numbers = [
+                size // 2 + max(text.width(n, size) for n in _numbers(column, scale))
+                for column in group
+            ]
+            about = min(text.width(group[0].about, size), ABOUT_EMS * size)
+            least = (about - sum(numbers) - (len(group) - 1) * self.gap) / len(group)
+            length = math.ceil(max(BAR_EMS * size, least))
+            self.lengths += [length] * len(group)
+            self.widths += [length + number for number in numbers]
         self.width = sum(self.widths) + self.gap * len(self.widths)
         self.foot = [name for name, _ in _foot(columns)]
+
+    @cached_property
+    def _heads(self) -> list[tuple[list[str], list[list[str]]]]:
+        """Lines of what each group is about, and of the headings of its columns."""
+        widths = iter(self.widths)
+        heads = []
+        for group, _ in self.groups:
+            rooms = [next(widths) for _ in group]
+            room = sum(rooms) + self.gap * (len(group) - 1)
+            about = text.wrapped(group[0].about, self.size, room, lines=HEAD_LINES)
+            lines = [
+                text.wrapped(column.heading, self.size, width, lines=HEAD_LINES)
+                for column, width in zip(group, rooms, strict=True)
+            ]
+            heads.append((about, lines))
+        return heads
 
     @property
     def head_rows(self) -> int:
         """Lines above the entries."""
-        if not self.columns:
-            return 0
-        lines = max(
-            len(self._heading(*pair)) for pair in zip(self.columns, self.widths, strict=True)
-        )
-        return lines + any(column.about for column in self.columns)
+        headings = max((len(h) for _, lines in self._heads for h in lines), default=0)
+        return headings + max((len(about) for about, _ in self._heads), default=0)
 
     def draw_head(self, canvas: np.ndarray, *, x: int, bottom: int) -> None:
         """Draw what the columns are about, and their headings, down to `bottom`."""
-        top = bottom - self.head_rows * self.step
-        at = iter(self._places(x))
-        for group, _ in self.groups:
-            places = [next(at) for _ in group]
-            left, right = places[0][0], sum(places[-1])
-            text.put(
-                canvas,
-                group[0].about,
-                x=left,
-                y=top,
-                size=self.size,
-                room=right - left + self.gap,
-                color=text.SOFT,
-            )
-            for column, (start, width) in zip(group, places, strict=True):
-                lines = self._heading(column, width)
-                for i, line in enumerate(lines):
-                    y = bottom - (len(lines) - i) * self.step
-                    text.put(canvas, line, x=start, y=y, size=self.size)
+        places = iter(self._places(x))
+        headings = max((len(h) for _, lines in self._heads for h in lines), default=0)
+        for about, columns in self._heads:
+            for i, lines in enumerate(columns):
+                left = next(places)[0]
+                if i == 0:
+                    self._lines(canvas, about, left, bottom - headings * self.step, text.SOFT)
+                self._lines(canvas, lines, left, bottom, text.INK)
 
     def draw_row(
         self, canvas: np.ndarray, k: int, color: np.ndarray, *, x: int, y: int, height: int
     ) -> None:
         """Draw entry k's bars on the line at y, and the zeros over its height."""
-        at = iter(self._places(x))
+        at = zip(self._places(x), self.lengths, strict=True)
+        thick = round(self.size * 0.8)
+        top = y + (self.step - thick) // 2
         for group, scale in self.groups:
             for column in group:
-                left, width = next(at)
-                zero = left + round(-scale.low / (scale.high - scale.low) * self.length)
+                (left, width), length = next(at)
+                unit = length / (scale.high - scale.low)
+                zero = left + round(-scale.low * unit)
                 canvas[y : y + height, zero] = text.SOFT
                 value = column.values[k]
-                end = (
-                    zero + round(value / (scale.high - scale.low) * self.length)
-                    if math.isfinite(value)
-                    else zero
-                )
-                thick = round(self.size * 0.8)
-                top = y + (self.step - thick) // 2
+                end = zero + round(value * unit) if math.isfinite(value) else zero
                 _bar(canvas[top : top + thick], zero, end, color)
                 self._number(canvas, scale.written(value), left + width, y)
 
@@ -161,8 +167,12 @@ class Bars:
         lefts = itertools.accumulate((w + self.gap for w in self.widths), initial=x + self.gap)
         return list(zip(lefts, self.widths, strict=False))
 
-    def _heading(self, column: BarColumn, width: int) -> list[str]:
-        return text.wrapped(column.heading, self.size, width, lines=HEAD_LINES)
+    def _lines(
+        self, canvas: np.ndarray, lines: Sequence[str], x: int, bottom: int, color: text.Color
+    ) -> None:
+        for i, line in enumerate(lines):
+            y = bottom - (len(lines) - i) * self.step
+            text.put(canvas, line, x=x, y=y, size=self.size, color=color)
 
     def _number(self, canvas: np.ndarray, number: str, right: int, y: int) -> None:
         wide = text.width(number, self.size)

@@ -91,7 +91,7 @@ def pair(
     right: int,
     y: int,
     size: int,
-    color: tuple[int, int, int],
+    color: text.Color,
 ) -> None:
     """Draw a name at the left and its value at the right, the name shortened to what is left."""
     value_width = text.width(value, size)

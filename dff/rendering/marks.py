@@ -21,8 +21,8 @@ LEAST_SIDE = 120
 LEAST_PRESENCE = 0.2
 """What is weaker everywhere is not marked."""
 
-SHARE = 1 / 34
-"""Radius of a mark, as a share of the picture's shorter side."""
+SHARE, MOST = 1 / 34, 1 / 14
+"""Radius of a mark, as a share of a square's side; and at most, of a picture's shorter side."""
 
 FINE = 4
 """How many times as large as it is shown a number is drawn, and then averaged."""
@@ -60,7 +60,8 @@ def number_concepts(
     shorter = min(picture.shape[:2])
     if shorter < LEAST_SIDE or not len(maps):
         return picture
-    radius = max(8, round(shorter * SHARE))
+    side = (picture.shape[0] * picture.shape[1]) ** 0.5
+    radius = max(8, round(min(side * SHARE, shorter * MOST)))
     canvas = picture.copy()
     rings = as_colors(colors, len(maps))
     for k, (x, y) in _places(maps, radius).items():

@@ -112,8 +112,12 @@ def _proportion(picture: np.ndarray) -> float:
 
 
 def _tile_height(pictures: Sequence[np.ndarray], beside: int) -> int:
-    """Choose the common height: near their own or what is beside, within limits for both sides."""
-    own = max(beside, *(picture.shape[0] for picture in pictures))
+    """Choose the common height: near their own, within limits for both sides.
+
+    Pictures much lower than the legend `beside` them become as high as that.
+    """
+    own = max(picture.shape[0] for picture in pictures)
+    own = beside if own < 0.75 * beside else own
     widest = max(_proportion(picture) for picture in pictures)
     return max(1, round(min(max(LEAST, min(own, MOST)), LONGEST / widest)))
 

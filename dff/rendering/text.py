@@ -15,7 +15,9 @@ import unicodedata
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["INK", "SOFT", "clean", "line_height", "put", "shorten", "width", "wrapped"]
+__all__ = ["INK", "SOFT", "Color", "clean", "line_height", "put", "shorten", "width", "wrapped"]
+
+Color = tuple[int, int, int]
 
 INK = (20, 22, 26)
 SOFT = (80, 85, 94)
@@ -89,7 +91,7 @@ def put(
     y: int,
     size: int,
     room: int | None = None,
-    color: tuple[int, int, int] = INK,
+    color: Color = INK,
 ) -> None:
     """Draw one dark line onto a white canvas in place.
 
@@ -109,7 +111,7 @@ def put(
 
 
 @functools.lru_cache(maxsize=1024)
-def _ink(text: str, size: int, color: tuple[int, int, int]) -> np.ndarray:
+def _ink(text: str, size: int, color: Color) -> np.ndarray:
     """Return a line of text in a colour on white, uint8 (line height, width, 3)."""
     cover = _tile(text, size)[..., None].astype(np.uint16)
     return (255 - cover * (255 - np.array(color, np.uint16)) // 255).astype(np.uint8)
