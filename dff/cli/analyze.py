@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dff.explain import Explainer, Explanation
+    from dff.explain.evidence import Evidence
     from dff.files import Content
     from dff.images import Picture
 
@@ -163,15 +164,19 @@ def analyze(
                     raise
                 broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
                 continue
+            found = [
+                [photo.evidence(kind, target, versus=versus) for kind in asked]
+                for photo in result.clips
+            ]
             paths = result.save(
                 folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth,
-                outline=outline,
+                outline=outline, evidence=found,
             )  # fmt: skip
         report = result.as_dict(top_k=top_k)
         if explainer.untrained:
             say(opt.UNTRAINED)
         _report(result, paths, top_k)
-        paths += _trust(result, report["images"], folder, asked, check, target, versus)
+        paths += _trust(result, report["images"], folder, found, check, target)
         reports.append({**report, "paths": [str(p) for p in paths]})
     if json and reports:
         print_json(reports[0] if len(groups) == 1 else reports)
@@ -218,10 +223,9 @@ def _trust(
     result: Explanation,
     images: list[dict[str, Any]],
     folder: Path,
-    evidence: Sequence[str],
+    evidence: Sequence[Sequence[Evidence]],
     check: bool,
     target: str | None,
-    versus: str | None,
 ) -> list[Path]:
     """Add evidence and checks to what is reported of each photo, and write both."""
     from dff.explain.saving import file_names
@@ -229,14 +233,15 @@ def _trust(
     from dff.manifest import Manifest
     from dff.rendering.files import png
 
-    if not evidence and not check:
+    if not any(evidence) and not check:
         return []
     files: dict[str, Content] = {}
     reported = iter(images)
-    for photo, name in zip(result.clips, file_names(result.photos), strict=True):
+    names = file_names(result.photos)
+    for photo, name, found in zip(result.clips, names, evidence, strict=True):
         about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
-        if evidence:
-            about["evidence"] = _evidence(photo, evidence, target, versus)
+        if found:
+            about["evidence"] = _evidence(photo, found)
         if check:
             about["check"], plot = _check(photo, target)
             files[f"{name}_check.png"] = png(plot)
@@ -247,17 +252,11 @@ def _trust(
     return paths
 
 
-def _evidence(
-    photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
-) -> list[dict[str, Any]]:
+def _evidence(photo: Explanation, found: Sequence[Evidence]) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
     from dff.concepts import titles
 
-    shown = photo.name
-    columns = []
-    for kind in kinds:
-        with working(f"{kind} of {shown}"):
-            columns.append(photo.evidence(kind, target, versus=versus).as_dict())
+    columns = [evidence.as_dict() for evidence in found]
     rows = [
         [name, *(f"{column['values'][k]:+.3f}" for column in columns)]
         for k, name in enumerate(titles(photo.bank.names))
@@ -266,8 +265,8 @@ def _evidence(
         if any(line in column for column in columns):
             values = (f"{column[line]:+.3f}" if line in column else "" for column in columns)
             rows.append([line, *values])
-    say(f"{shown}: evidence for {columns[0]['target']}")
-    print_table(["concept", *(f">{kind}" for kind in kinds)], rows)
+    say(f"{photo.name}: evidence for {columns[0]['target']}")
+    print_table(["concept", *(f">{column['kind']}" for column in columns)], rows)
     return columns
 
 

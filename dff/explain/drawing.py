@@ -54,7 +54,7 @@ ABOUT = {
     "contributions": "adds to the logit of",
     "ablation": "taken out, lowers the logit of",
     "blur": "blurred, lowers the logit of",
-    "sobol": "share of the variance of",
+    "sobol": "share of variance of",
     "gradient": "gradient x coefficient, of",
 }
 
@@ -204,6 +204,12 @@ class Drawing:
     def _class(self, index: int) -> str:
         return short_name(index, self.photo.shared.class_names)
 
+    def _heading(self, target: str) -> str:
+        """Return the name of a class, or of a difference of two, without synonyms."""
+        names = self.photo.shared.class_names or ()
+        parts = target.split(" - ")
+        return " - ".join(self._class(names.index(p)) if p in names else p for p in parts)
+
     def _lines(self, k: int) -> list[Line]:
         if self.photo.shared.unscored:
             return []
@@ -226,8 +232,11 @@ class Drawing:
 
     def _columns(self) -> list[BarColumn]:
         """Return what concepts add to the target or the likeliest classes, and what was asked."""
-        given = [(one, t, name) for one in self.evidence for t, name in enumerate(one.targets)]
-        columns = [_column(*each) for each in given]
+        columns = [
+            _column(one, t, self._heading(name))
+            for one in self.evidence
+            for t, name in enumerate(one.targets)
+        ]
         if self._differentiable and all(one.kind != "contributions" for one in self.evidence):
             classes = self._likeliest() if self.asked is None else [self.asked]
             split = photo_contributions(self.photo, classes)
@@ -264,7 +273,8 @@ def _column(evidence: Evidence, t: int, heading: str) -> BarColumn:
     addends = [("rest: bias, unexplained", rest)]
     if abs(gap) >= LEAST_GAP * max(abs(logit), abs(logit - rest)):
         addends.append(("missed", gap))
-    return BarColumn(heading, values, about, addends, ("photo's logit", logit))
+    name = "difference" if " - " in evidence.targets[t] else "photo's logit"
+    return BarColumn(heading, values, about, addends, (name, logit))
 
 
 def _heated(photo: Photo, cells: Tensor) -> np.ndarray:
