@@ -47,8 +47,8 @@ LEAST_CONFIDENCE = 0.05
 MOST_CLASSES, LEAST_PROBABILITY = 3, 0.01
 """Bars are for so many of the photo's likeliest classes, if they are so likely."""
 
-LEAST_GAP = 0.002
-"""What contributions miss is said if it is so much of the logit."""
+TOLERANCE, LEAST_GAP = 0.03, 0.002
+"""What contributions may miss of the logit in a picture, and from where on it is said there."""
 
 ABOUT = {
     "contributions": "adds to the logit of",
@@ -239,7 +239,7 @@ class Drawing:
         ]
         if self._differentiable and all(one.kind != "contributions" for one in self.evidence):
             classes = self._likeliest() if self.asked is None else [self.asked]
-            split = photo_contributions(self.photo, classes)
+            split = photo_contributions(self.photo, classes, tolerance=TOLERANCE)
             added = Evidence("contributions", split.targets, split.values, split)
             probabilities = self.photo.shared.meaning.probabilities(self.photo.logits)
             columns[:0] = [

@@ -20,6 +20,7 @@ Tile = tuple[str, "np.ndarray | Image.Image"]
 
 # Tiles are shown between these heights, and no longer than this along the other side.
 LEAST, MOST, LONGEST = 360, 560, 900
+GROWN = 460  # beside a higher legend
 # A strip more elongated than this is squashed to it: at its own proportions it would be a line.
 ELONGATION = 8
 # Wide pictures go below each other from this width : height on.
@@ -114,10 +115,10 @@ def _proportion(picture: np.ndarray) -> float:
 def _tile_height(pictures: Sequence[np.ndarray], beside: int) -> int:
     """Choose the common height: near their own, within limits for both sides.
 
-    Pictures much lower than the legend `beside` them become as high as that.
+    Pictures much lower than the legend `beside` them come nearer to its height.
     """
     own = max(picture.shape[0] for picture in pictures)
-    own = beside if own < 0.75 * beside else own
+    own = max(own, min(beside, GROWN)) if own < 0.75 * beside else own
     widest = max(_proportion(picture) for picture in pictures)
     return max(1, round(min(max(LEAST, min(own, MOST)), LONGEST / widest)))
 
