@@ -42,7 +42,7 @@ import torch
 import dff
 from dff import scoring
 from dff.demo import creatures
-from dff.explain.evidence import logit_mixtures, rest_of_model
+from dff.explain.questions.evidence import logit_mixtures, rest_of_model
 from dff.scoring.faithfulness import concept_curve
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

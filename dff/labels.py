@@ -9,10 +9,12 @@ from pathlib import Path
 
 from dff.errors import UsageError, closest, shortened
 
-__all__ = ["class_index", "class_name", "read_labels", "short_name"]
+__all__ = ["NO_CLASS", "class_index", "class_name", "read_labels", "short_name"]
 
 LARGEST = 1 << 24  # bytes of a file of labels
 LONGEST = 1000  # characters of a name
+NO_CLASS = "no class"
+"""What is shown of a concept that speaks for none."""
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dff.demo import creatures
 from dff.explain import Explainer, Explanation
 from dff.explain import drawing as module
 from dff.explain.drawing import Drawing
-from dff.explain.labels import Label
+from dff.explain.questions.labels import Label
 from dff.maps import refine, sharpened
 from dff.rendering import Legend, number_concepts, overlay, paled
 
@@ -91,14 +91,6 @@ def test_legends_say_what_concepts_speak_for_in_the_photo(
     ]
     assert [entry.number for entry in entries] == [1, 2, 3]
     assert all(entry.picture is not None for entry in entries)
-
-
-def test_unlikely_second_labels_are_left_out(
-    dragon: Explanation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    labels = [[Label(0, "", 0.02), Label(1, "", 0.01)]] * 3
-    monkeypatch.setattr(module, "photo_labels", lambda photo, top_k: labels)
-    assert all(len(entry.lines) == 1 for entry in dragon.legend_entries())
 
 
 def test_concepts_of_no_class_are_pale(

@@ -10,6 +10,7 @@ from torch import nn
 
 import dff
 from dff.concepts import factorize
+from dff.demo import creatures
 from dff.errors import BankError, FactorizationError, LayerError, ModelError, UsageError
 from dff.explain.one_pass import one_pass
 from dff.maps import Grid
@@ -37,10 +38,9 @@ def test_one_forward_pass_gives_everything(photo):
     handle = ready.model.register_forward_hook(lambda *_: runs.append(1))
     with untouched(ready.model):
         result = ready(photo, concepts=3)
-        result.cam(1), result.cam(2), result.heatmaps()
-        assert len(runs) == 1
-        result.overlay(), result.panel()  # they ask the rest of the model for labels and bars
+        result.cam(1), result.cam(2), result.overlay(), result.panel()
     handle.remove()
+    assert len(runs) == 1
     x = PREP.to_tensor(dff.read_image(photo))[None]
     torch.testing.assert_close(result.logits, ready.model(x).detach())
     assert result.photos[0].coefficients.shape == (3, 8, 8 + (x.shape[3] - 32) // 4)
@@ -327,3 +327,17 @@ def test_the_model_is_given_back_after_an_interrupt(photo):
 
 def _interrupt(rows):
     raise KeyboardInterrupt
+
+
+def test_shares_are_those_of_the_photo_whatever_bank_it_is_in():
+    """In its own concepts they are the bank's; in those of others, what is absent has none."""
+    explainer = dff.Explainer("demo")
+    fox, deer = (creatures.render(seed, species=s).image for seed, s in ((1, "fox"), (2, "stag")))
+    own = explainer(fox, concepts=4)
+    torch.testing.assert_close(own.photos[0].shares, own.bank.shares, atol=2e-3, rtol=0)
+    both = explainer([fox, deer], concepts=4)
+    each = torch.stack([photo.shares for photo in both.photos])
+    torch.testing.assert_close(each.mean(0), both.bank.shares, atol=2e-3, rtol=0)
+    again = explainer(fox, bank=both.bank).photos[0]
+    torch.testing.assert_close(again.shares, each[0], atol=5e-3, rtol=0)
+    assert float(again.shares.sum()) <= 1

@@ -5,7 +5,7 @@ import torch
 
 import dff
 from dff.errors import LayerError, UsageError
-from dff.explain.evidence import EVIDENCE
+from dff.explain.questions.evidence import EVIDENCE
 from dff.scoring import ablation, blur_ablation, gradient_times_coefficient, sobol
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 

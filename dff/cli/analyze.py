@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dff.explain import Explainer, Explanation
-    from dff.explain.evidence import Evidence
+    from dff.explain.questions.evidence import Evidence
     from dff.files import Content
     from dff.images import Picture
 
@@ -130,7 +130,7 @@ def analyze(
     count = opt.parse_concepts(concepts)
     from dff.concepts import ConceptBank
     from dff.explain import check_formats
-    from dff.explain.evidence import check_evidence
+    from dff.explain.questions.evidence import check_evidence
     from dff.images import spread
 
     if bank and factorizer:

@@ -190,6 +190,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 def _report(run: Run) -> None:
     """Print what was found."""
     from dff.concepts import titles
+    from dff.labels import NO_CLASS
 
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
@@ -197,15 +198,20 @@ def _report(run: Run) -> None:
     if output := run.state["settings"]["model"].get("output"):
         say(f"output: {output['kind']} ({output['found']})")
     facts = run.table("concepts").to_pylist()
-    scored = any(row["top_classes"] for row in facts)
+    scored = any(row["top_classes"] is not None for row in facts)
     print_table(
-        ["concept", ">share", ">in images", *(["classes at full presence"] if scored else [])],
+        [
+            "concept",
+            ">share",
+            ">in images",
+            *(["speaks for"] if scored else []),
+        ],
         [
             (
                 swatch(row["color"], title),
                 f"{row['share']:.1%}",
                 f"{row['prevalence']:.0%}",
-                ", ".join(c.split(",")[0] for c in (row["top_classes"] or "").split("; ")),
+                ", ".join(c.split(",")[0] for c in (row["top_classes"] or NO_CLASS).split("; ")),
             )[: 4 if scored else 3]
             for row, title in zip(facts, titles(bank.names), strict=True)
         ],

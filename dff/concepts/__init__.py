@@ -21,7 +21,7 @@ from dff.concepts.factorize import (
     sweep_banks,
 )
 from dff.concepts.selection import Selection, choose_components, matched_cosine
-from dff.concepts.solver import cell_lengths, solver
+from dff.concepts.solver import cell_lengths, explained_shares, solver
 from dff.concepts.titles import titles
 from dff.concepts.tree import Branch
 
@@ -39,6 +39,7 @@ __all__ = [
     "check_factorizer",
     "check_level",
     "choose_components",
+    "explained_shares",
     "factorize",
     "full_presence",
     "joined",

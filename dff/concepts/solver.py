@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from dff.nmf.estimators import NMF, SemiNMF
+from dff.nmf.updates import explained
 
-__all__ = ["cell_lengths", "encode", "fit", "solver"]
+__all__ = ["cell_lengths", "encode", "explained_shares", "fit", "solver"]
 
 SHORTEST = 1e-3  # of the longest cell: what is shorter weighs less, as it may be noise
 
@@ -71,3 +72,19 @@ def encode(rows: Tensor, components: Tensor, *, signed: bool) -> Tensor:
     fitted.components_ = components.to(rows)
     fitted.n_features_in_ = rows.shape[1]
     return fitted.transform(rows if signed else rows.clamp_min(0))
+
+
+def explained_shares(rows: Tensor, coefficients: Tensor, components: Tensor) -> Tensor:
+    """Return the share of A that each concept explains, every cell counted alike (k,).
+
+    With the share that none explains they sum to 1.
+
+    Args:
+        rows: A (pixels, channels), without what the concepts are set upon.
+        coefficients: W (pixels, k).
+        components: H (k, channels).
+    """
+    lengths = cell_lengths(rows)
+    a, w, h = rows / lengths, coefficients / lengths, components.to(rows)
+    taken = explained((w.T @ a * h).sum(1), w.T @ w, h)
+    return (taken / a.double().square().sum().clamp_min(1e-300)).float()

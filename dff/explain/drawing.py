@@ -16,11 +16,11 @@ from torch import Tensor
 from dff import rendering
 from dff.concepts import titles
 from dff.errors import UsageError
-from dff.explain.evidence import Evidence, photo_contributions
-from dff.explain.labels import Label, photo_labels
 from dff.explain.photo import Photo, Target
+from dff.explain.questions.evidence import Evidence, photo_contributions
+from dff.explain.questions.labels import Label, photo_labels
 from dff.images import Picture
-from dff.labels import short_name
+from dff.labels import NO_CLASS, short_name
 from dff.maps import fitted, sharpened, within
 from dff.rendering import BarColumn, Legend, LegendEntry, Line, paled
 
@@ -40,9 +40,6 @@ COARSE = 128
 
 BEHIND = 0.6
 """Opacity of a concept of no class, as a share of the others'."""
-
-LEAST_CONFIDENCE = 0.05
-"""A second and third label with less is left out."""
 
 MOST_CLASSES, LEAST_PROBABILITY = 3, 0.01
 """Bars are for so many of the photo's likeliest classes, if they are so likely."""
@@ -137,7 +134,8 @@ class Drawing:
     def entries(self) -> list[LegendEntry]:
         """Return a legend entry for each concept: crop, number or name, share, labels."""
         bank = self.photo.bank
-        told = zip(titles(bank.names), bank.shares.tolist(), self._crops(), strict=True)
+        shares = self.photo.shares.tolist()
+        told = zip(titles(bank.names), shares, self._crops(), strict=True)
         return [
             LegendEntry(self._colors[k], name, share, self._lines(k), crop, k + 1)
             for k, (name, share, crop) in enumerate(told)
@@ -214,11 +212,9 @@ class Drawing:
         if self.photo.shared.unscored:
             return []
         said: list[Line] = [
-            (self._class(label.index), label.confidence)
-            for i, label in enumerate(self._labels[k])
-            if i == 0 or label.confidence >= LEAST_CONFIDENCE
+            (self._class(label.index), label.confidence) for label in self._labels[k]
         ]
-        return said or ["no class"]
+        return said or [NO_CLASS]
 
     def _crops(self) -> list[np.ndarray]:
         """Return what each concept looks like, in the frame where it is the strongest."""

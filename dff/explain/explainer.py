@@ -33,7 +33,9 @@ from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
 from dff.explain.inputs import Images, Shot, fitting, from_tensor, read_shots, to_tensors
 from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
-from dff.explain.photo import Photo, SharedConcepts, Strip
+from dff.explain.photo import Photo, Strip
+from dff.explain.questions.labels import ask_for_labels
+from dff.explain.shared import SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.explain.target_layer import ends_of, target_layer, why_unscored
 from dff.images import Preprocessing
@@ -244,7 +246,9 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        run = unscored_pass if self.headless else partial(one_pass, score=self.meaning, grad=cam)
+        probe = ask_for_labels if self._grids is None and not self.unscored else None
+        scored = partial(one_pass, score=self.meaning, grad=cam, probe=probe)
+        run = unscored_pass if self.headless else scored
         stitch = None if self.fine == 1 else self.stitch
         result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
         return self._explanation(shots, groups, batches, result)
@@ -270,12 +274,13 @@ class Explainer:
         ):
             tail, logits = self._tail(group), tape.logits.detach().float().cpu()
             grid = self.grid(tape.maps, group)
+            probed = result.probed if tape is result.tapes[-1] else None
             for item, i in enumerate(batch):
                 coefficients = batch_coefficients[item].cpu()
                 photos[i] = [
                     Photo(
                         picture, shared, at_frame, grid, self.fine, logits[item], tape, tail, item,
-                        strip,
+                        strip, None if probed is None else probed[item].float(),
                     )
                     for picture, (at_frame, strip) in zip(
                         shots[i], self._frames(coefficients), strict=True

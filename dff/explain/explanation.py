@@ -16,16 +16,18 @@ from dff.activations.outputs import Meaning
 from dff.concepts import ConceptBank
 from dff.errors import UsageError
 from dff.explain import saving
-from dff.explain.check import Check, check_photo
 from dff.explain.drawing import Drawing, by_name, file_name
-from dff.explain.evidence import (
+from dff.explain.photo import ALL_OF_IT, Photo, Target, clips_of
+from dff.explain.questions.check import Check, check_photo
+from dff.explain.questions.evidence import (
     Evidence,
     Targets,
     photo_contributions,
     photo_evidence,
     photo_module,
 )
-from dff.explain.photo import ALL_OF_IT, ClassScore, Photo, SharedConcepts, Target, clips_of
+from dff.explain.questions.labels import Label, photo_labels
+from dff.explain.shared import ClassScore, SharedConcepts
 from dff.maps import MaskOptions
 from dff.rendering import LegendEntry
 from dff.scoring import ConceptModule, Contributions
@@ -41,6 +43,8 @@ class Explanation:
 
     ``result[i]`` is the explanation of photo i alone, and iterating goes over all. What is asked
     about a photo (`maps`, `cam`, `contributions`, `overlay`, …) is asked about the first one.
+    What asks for classes raises a UsageError where there is no such class, a LayerError where the
+    layer's grid has no say in the output, and a ModelError where the model has no head.
 
     Attributes:
         photos: (n,) the record of each photo: picture, coefficients, grid, activations.
@@ -120,10 +124,6 @@ class Explanation:
         """(k, classes): each concept's class probabilities at full presence.
 
         Rows add to 1, but where classes do not exclude each other (:attr:`meaning`).
-
-        Raises:
-            LayerError: the layer's grid has no say in the output.
-            ModelError: the model has no head.
         """
         self.shared.check_scored()
         return self.meaning.probabilities(self.concept_logits)
@@ -131,9 +131,17 @@ class Explanation:
     def top_classes(self, concept: int, *, top_k: int = 3) -> list[ClassScore]:
         """Return the classes that a concept (from 0) at full presence speaks for, best first.
 
-        Empty where the layer's grid has no say in the output, or the model has no head.
+        Empty where the concepts have no scores.
         """
         return self.shared.top_classes(concept, top_k=top_k)
+
+    def labels(self, *, top_k: int = 3) -> list[list[Label]]:
+        """Return for each concept the classes that it speaks for in the photo, the surest first.
+
+        By :mod:`dff.scoring.labels`; empty where a concept speaks for none: it is background, or
+        nothing clear, or the concepts have no scores.
+        """
+        return photo_labels(self.photos[0], top_k=top_k)
 
     def legend_entries(self, *, top_k: int = 3) -> list[LegendEntry]:
         """Return each concept's crop, name, share, and labels in the first photo."""
@@ -175,12 +183,7 @@ class Explanation:
     # One photo: the first.
 
     def target(self, target: Target | None = None) -> int:
-        """Return a class index for an index, a name, or None (the photo's likeliest class).
-
-        Raises:
-            UsageError: no such class.
-            ModelError: the model has no head.
-        """
+        """Return a class index for an index, a name, or None (the photo's likeliest class)."""
         return self.photos[0].target(target)
 
     def predictions(self, *, top_k: int = 5) -> list[ClassScore]:
@@ -223,11 +226,6 @@ class Explanation:
 
         Args:
             target: class index or name; None is the photo's likeliest class.
-
-        Raises:
-            UsageError: no such class, or explained with ``cam=False``.
-            LayerError: the layer's grid has no say in the output.
-            ModelError: the model has no head.
         """
         return self.photos[0].cam(target)
 
@@ -243,11 +241,6 @@ class Explanation:
             target: a class by index or name, or several; None is the photo's likeliest.
             versus: a class whose logit is subtracted: what speaks for the one over the other.
             tolerance: the relative gap to stay below; what is left is reported.
-
-        Raises:
-            UsageError: no such class.
-            LayerError: the layer's grid has no say in the output.
-            ModelError: the model has no head.
         """
         return photo_contributions(self.photos[0], target, versus=versus, tolerance=tolerance)
 
@@ -263,11 +256,6 @@ class Explanation:
                 "gradient" (gradient x coefficient).
             target: a class by index or name, or several; None is the photo's likeliest.
             versus: a class whose logit is subtracted.
-
-        Raises:
-            UsageError: no such evidence or class.
-            LayerError: the layer's grid has no say in the output.
-            ModelError: the model has no head.
         """
         return photo_evidence(self.photos[0], kind, target, versus=versus)
 
@@ -280,11 +268,6 @@ class Explanation:
         Args:
             target: class index or name; None is the photo's likeliest class.
             seed: of random orders and of the randomised model.
-
-        Raises:
-            UsageError: no such class.
-            LayerError: the layer's grid has no say in the output.
-            ModelError: the model has no head.
         """
         return check_photo(self.photos[0], target, seed=seed)
 
@@ -306,7 +289,10 @@ class Explanation:
         smooth: bool = False,
         outline: bool = False,
     ) -> Image.Image:
-        """Draw the concepts over the photo, with a legend (:class:`.drawing.Drawing`)."""
+        """Draw the concepts over the photo, with a legend at its right.
+
+        Maps follow the photo's edges, but with `smooth`; `outline` draws lines around concepts.
+        """
         drawing = Drawing(
             clips_of(self.photos)[0], top_k=top_k, image_weight=image_weight, smooth=smooth,
             outline=outline,
@@ -323,7 +309,10 @@ class Explanation:
         outline: bool = False,
         evidence: Sequence[Evidence] = (),
     ) -> Image.Image:
-        """Draw photo | concepts | Grad-CAM, titles and legend (:class:`.drawing.Drawing`)."""
+        """Draw photo | concepts | Grad-CAM, with titles and the legend.
+
+        Options are those of :class:`dff.explain.drawing.Drawing`.
+        """
         return Drawing(
             clips_of(self.photos)[0], target=target, top_k=top_k, smooth=smooth, outline=outline,
             evidence=evidence,

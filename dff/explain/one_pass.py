@@ -29,6 +29,9 @@ from dff.errors import FactorizationError, ModelError
 __all__ = ["PassResult", "Stitch", "Tape", "checked_rows", "one_pass", "unflatten", "unscored_pass"]
 
 Factorize = Callable[[Tensor], tuple[ConceptBank, Tensor]]
+Probe = Callable[[Tensor, ConceptBank, Tensor], Tensor | None]
+"""From A (n, c, rows, cols) of a group, the concepts, and W (n, k, rows, cols) to further
+activations (n, m, c, rows, cols) that the rest of the model is asked about; None for nothing."""
 Stitch = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 """From the maps of a group, its input, and the model up to the layer, to finer maps."""
 
@@ -55,12 +58,14 @@ class PassResult:
         coefficients: for each group (n, k, rows, cols), on the finer grid if there is one.
         tapes: for each group.
         concept_logits: (k, classes): each concept's scores at full presence.
+        probed: (n, m, classes) of the last group's probes; None where there are none.
     """
 
     bank: ConceptBank
     coefficients: list[Tensor]
     tapes: list[Tape]
     concept_logits: Tensor
+    probed: Tensor | None = None
 
 
 @dataclass
@@ -69,7 +74,8 @@ class _Progress:
 
     maps: list[Tensor] = field(default_factory=list)
     bank: ConceptBank | None = None
-    coefficients: Tensor | None = None
+    coefficients: list[Tensor] = field(default_factory=list)
+    probes: Tensor | None = None
 
 
 def one_pass(
@@ -82,6 +88,7 @@ def one_pass(
     score: Score | None = None,
     grad: bool = True,
     stitch: Stitch | None = None,
+    probe: Probe | None = None,
 ) -> PassResult:
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
@@ -95,6 +102,7 @@ def one_pass(
         grad: keep what Grad-CAM needs.
         stitch: makes the maps finer before they are factorized (:func:`dff.activations.stitched`);
             None leaves them as they are.
+        probe: what else is asked of the rest of the model, in the same pass where that can be.
 
     Raises:
         DFFError: what `intercept` and `factorize` raise.
@@ -102,7 +110,7 @@ def one_pass(
     """
     run = partial(run_scored, model, layer, layout=layout, score=score)
     if stitch is None:
-        return _at_once(run, layer, groups, factorize, grad)
+        return _at_once(run, layer, groups, factorize, grad, probe)
     seen: list[Tensor] = []
     outputs = [run(x, seen.append, grad=grad) for x in groups]
     to_layer = partial(_to_layer, model, layer, layout=layout)
@@ -164,8 +172,9 @@ def _at_once(
     groups: Sequence[Tensor],
     factorize: Factorize,
     grad: bool,
+    probe: Probe | None,
 ) -> PassResult:
-    """Factorize in the hook of the last group, and let the concepts join its pass."""
+    """Factorize in the hook of the last group, and let concepts and probes join its pass."""
     progress = _Progress()
 
     def capture(maps: Tensor) -> None:
@@ -174,20 +183,30 @@ def _at_once(
     def factorize_and_append(maps: Tensor) -> Appended:
         capture(maps)
         with torch.no_grad():
-            progress.bank, progress.coefficients = factorize(checked_rows(progress.maps, layer))
-            return Appended(over_grid(progress.bank.at_full_presence, maps))
+            bank, coefficients = factorize(checked_rows(progress.maps, layer))
+            progress.bank, progress.coefficients = bank, unflatten(coefficients, progress.maps)
+            return _joining(maps.detach(), progress, probe)
 
     outputs = [run(x, capture, grad=grad) for x in groups[:-1]]
-    last, concept_logits = _scored(run, groups[-1], factorize_and_append, progress, grad)
+    last, concept_logits, probed = _scored(run, groups[-1], factorize_and_append, progress, grad)
     outputs.append(last)
     assert progress.bank is not None
-    assert progress.coefficients is not None
-    return PassResult(
-        progress.bank,
-        unflatten(progress.coefficients, progress.maps),
-        [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)],
-        concept_logits,
-    )
+    tapes = [Tape(maps, logits) for maps, logits in zip(progress.maps, outputs, strict=True)]
+    return PassResult(progress.bank, progress.coefficients, tapes, concept_logits, probed)
+
+
+def _joining(maps: Tensor, progress: _Progress, probe: Probe | None) -> Appended:
+    """Return what joins the last group: its concepts at full presence, and its probes."""
+    bank = progress.bank
+    assert bank is not None
+    concepts = over_grid(bank.at_full_presence, maps)
+    source = torch.zeros(len(bank), dtype=torch.long)
+    progress.probes = probe(maps, bank, progress.coefficients[-1]) if probe else None
+    if progress.probes is None:
+        return Appended(concepts, source)
+    count, each = progress.probes.shape[:2]
+    source = torch.cat([source, torch.arange(count).repeat_interleave(each)])
+    return Appended(torch.cat([concepts, progress.probes.flatten(0, 1).to(concepts)]), source)
 
 
 def _scored(
@@ -196,16 +215,19 @@ def _scored(
     append: Callable[[Tensor], Appended],
     progress: _Progress,
     grad: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the logits of a group and of the concepts, in one pass where the model allows it.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the logits of a group, of the concepts and of the probes, by one pass if possible.
 
     A model that cannot take a changed batch halfway says so by an error, or by an output of
-    another length; then the concepts get a pass of their own.
+    another length; then the concepts get a pass of their own, and nothing is probed.
     """
     try:
-        output = run(x, append, grad=grad)
-        if progress.bank is not None and len(output) == len(x) + len(progress.bank):
-            return output[: len(x)], output[len(x) :].detach()
+        output, bank, probes = run(x, append, grad=grad), progress.bank, progress.probes
+        sizes = [len(x), len(bank or ()), 0 if probes is None else probes.shape[:2].numel()]
+        if bank is not None and len(output) == sum(sizes):
+            photos, concepts, probed = output.split(sizes)
+            answers = None if probes is None else probed.detach().unflatten(0, probes.shape[:2])
+            return photos, concepts.detach(), answers
     except ModelError:
         if progress.bank is None:
             raise
@@ -219,7 +241,7 @@ def _scored(
     output = run(x, capture, grad=grad)
     repeated = stored_like(x[:1].expand(len(bank), *x.shape[1:]), x)
     concepts = over_grid(bank.at_full_presence, seen.detach())
-    return output, run(repeated, lambda maps: concepts)
+    return output, run(repeated, lambda maps: concepts), None
 
 
 def unflatten(coefficients: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -10,88 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dff.activations import Tail
-from dff.activations.outputs import Meaning
 from dff.activations.reach import leads_to, no_gradients
-from dff.concepts import ConceptBank
-from dff.errors import LayerError, ModelError, UsageError
+from dff.concepts import ConceptBank, explained_shares
+from dff.errors import ModelError, UsageError
 from dff.explain.one_pass import Tape
+from dff.explain.shared import ClassScore, SharedConcepts
 from dff.images import Picture
-from dff.labels import class_index, class_name
+from dff.labels import class_index
 from dff.maps import Grid, MaskOptions, masks_of, rescale, upsample
 from gradcam import grad_cam
 
-__all__ = ["ALL_OF_IT", "ClassScore", "Photo", "SharedConcepts", "Strip", "Target", "clips_of"]
+__all__ = ["ALL_OF_IT", "Photo", "Strip", "Target", "clips_of"]
 
 ALL_OF_IT = MaskOptions(components="all")
 
 Target = int | str
 """A class, by index or by name."""
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """A class, its probability in [0, 1] and its logit."""
-
-    index: int
-    name: str
-    probability: float
-    logit: float
-
-
-@dataclass(frozen=True, eq=False)
-class SharedConcepts:
-    """The concepts that photos share, and what each says about the classes.
-
-    Attributes:
-        bank: the concepts: embeddings, full presence, shares, names, colours.
-        logits: (k, classes) of each concept at full presence; (k, 0) without a head.
-        class_names: names of the classes, or None.
-        unscored: why the concepts have no scores; None where they have.
-        meaning: what the model's output is, and how logits become probabilities.
-    """
-
-    bank: ConceptBank
-    logits: Tensor
-    class_names: tuple[str, ...] | None = None
-    unscored: str | None = None
-    meaning: Meaning = Meaning()  # noqa: RUF009 - frozen
-
-    def check_scored(self) -> None:
-        """Raise with the reason if the concepts have no scores.
-
-        Raises:
-            ModelError: the model has no head, so that photos have no classes either.
-            LayerError: the layer's grid has no say in the output.
-        """
-        if self.unscored:
-            raise (ModelError if self.headless else LayerError)(self.unscored)
-
-    @property
-    def headless(self) -> bool:
-        """Whether the model has no classes at all."""
-        return not self.logits.shape[1]
-
-    def class_name(self, index: int) -> str:
-        """Return the name of a class, or "class 7"."""
-        return class_name(index, self.class_names)
-
-    def top_classes(self, concept: int, *, top_k: int) -> list[ClassScore]:
-        """Return the classes that a concept (from 0) speaks for; none where it has no scores."""
-        return [] if self.unscored else self.likeliest(self.logits[concept], top_k)
-
-    def likeliest(self, logits: Tensor, top_k: int) -> list[ClassScore]:
-        """Return the likeliest classes of logits (classes,), best first."""
-        values, indices = self.meaning.probabilities(logits).topk(min(top_k, len(logits)))
-        return [
-            ClassScore(i, self.class_name(i), value, float(logits[i]))
-            for value, i in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +79,8 @@ class Photo:
         tail: the rest of the model, for that batch.
         item: the photo's place in the batch.
         strip: the clip that the photo is a frame of; None for a photo by itself.
+        probed: (2k, classes) of the photo's :func:`dff.scoring.label_probes`, where they went
+            through the rest of the model together with the photo.
     """
 
     picture: Picture
@@ -150,6 +93,7 @@ class Photo:
     tail: Tail = field(repr=False)
     item: int = field(repr=False)
     strip: Strip | None = field(default=None, repr=False)
+    probed: Tensor | None = field(default=None, repr=False)
 
     @property
     def bank(self) -> ConceptBank:
@@ -174,7 +118,12 @@ class Photo:
     def in_concepts(self, shared: SharedConcepts, part: slice) -> Photo:
         """Return the photo with some of its concepts, which are those of `shared`."""
         strip = self.strip and replace(self.strip, coefficients=self.strip.coefficients[part])
-        return replace(self, shared=shared, coefficients=self.coefficients[part], strip=strip)
+        probed = self.probed
+        if probed is not None:
+            probed = probed.unflatten(0, (2, -1))[:, part].flatten(0, 1)
+        return replace(
+            self, shared=shared, coefficients=self.coefficients[part], strip=strip, probed=probed
+        )
 
     def follows(self, other: Photo) -> bool:
         """Whether it is the frame after another one of the same clip."""
@@ -198,6 +147,17 @@ class Photo:
     def activations(self) -> Tensor:
         """A as (channels, rows, cols) float32 at the layer's cells, without its graph."""
         return self.tape.maps[self.item].detach().float()
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """The share of the photo's activations that each concept explains (k,).
+
+        Of a photo in concepts of its own they are the bank's; a clip is one photo.
+        """
+        rows = self.activations.flatten(1).T.cpu()
+        above = rows if self.bank.offset is None else rows - self.bank.offset.to(rows)
+        coefficients = self.layer_coefficients.flatten(1).T
+        return explained_shares(above, coefficients, self.bank.components.cpu())
 
     @property
     def image(self) -> Tensor:

@@ -15,8 +15,9 @@ from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
 from dff.explain.drawing import Drawing, file_name
-from dff.explain.evidence import Evidence
 from dff.explain.photo import Photo, Target, clips_of
+from dff.explain.questions.evidence import Evidence
+from dff.explain.questions.labels import photo_labels
 from dff.files import Content, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
@@ -125,9 +126,11 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
 
     Concepts are numbered from 1; each frame of a clip is an image. Shares, probabilities, mean
     presences and coverages lie in [0, 1]; `coverage` is the part of the photo's cells at half
-    presence or more; a peak is (x, y) in the photo's pixels; `unscored` says why the concepts have
-    no classes, where so: their lists of classes are empty, and without a head the photos'
-    predictions, too. `output` is what the model's output was taken for, and by which evidence
+    presence or more; `labels` are the classes that a concept speaks for in the image, and how
+    sure that is (:mod:`dff.scoring.labels`); a peak is (x, y) in the photo's pixels. `unscored`
+    says why the concepts have no classes, where so: their lists of classes are empty, and without
+    a head the photos' predictions, too. `output` is what the model's output was taken for, and by
+    which evidence
     (:class:`dff.activations.outputs.Meaning`).
     """
     shared = photos[0].shared
@@ -151,17 +154,19 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
             for k in range(len(bank))
         ],
         "images": [
-            _image(photo, name)
+            _image(photo, name, top_k)
             for clip, name in zip(clips_of(photos), file_names(photos), strict=True)
             for photo in clip
         ],
     }
 
 
-def _image(photo: Photo, name: str) -> dict[str, Any]:
+def _image(photo: Photo, name: str, top_k: int) -> dict[str, Any]:
     picture, grid = photo.picture, photo.grid
     concepts = []
-    for k, presence in enumerate(photo.maps()):
+    for k, (presence, labels) in enumerate(
+        zip(photo.maps(), photo_labels(photo, top_k=top_k), strict=True)
+    ):
         row, col = divmod(int(presence.argmax()), presence.shape[1])
         peak = (
             (grid.offset[1] + col * grid.stride[1]) * picture.width / grid.width,
@@ -170,6 +175,8 @@ def _image(photo: Photo, name: str) -> dict[str, Any]:
         concepts.append(
             {
                 "concept": k + 1,
+                "labels": [asdict(label) for label in labels],
+                "share": round(float(photo.shares[k]), 6),
                 "presence": round(float(presence.mean()), 6),
                 "coverage": round(float((presence >= 0.5).mean()), 6),
                 "peak": [round(v, 1) for v in peak] if presence.any() else None,

@@ -15,6 +15,7 @@ from dff.concepts import Branch, ConceptBank, Selection
 from dff.errors import shortened
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
+from dff.explain.questions.labels import photo_labels
 from dff.explain.saving import file_names
 from dff.files import Content, json_text
 from dff.manifest import Manifest
@@ -145,11 +146,12 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:
     """Return the concepts of one number as nodes of the tree; the first level has no branch."""
+    labels = photo_labels(explanation.photos[photo], top_k=1)
     return [
         TreeNode(
             picture=picture,
             color=explanation.bank.colors[k],
-            title=f"{k + 1}" if explanation.unscored else explanation.top_classes(k)[0].name,
+            title=labels[k][0].name if labels[k] else f"{k + 1}",
             parent=branch.parents[k] if branch else None,
             overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
         )

@@ -4,6 +4,7 @@
 - :func:`split_logits`: contributions: one number a concept, and the rest, summing to the logit.
 - :func:`ablation`, :func:`blur_ablation`, :func:`sobol`, :func:`gradient_times_coefficient`:
   the other evidence.
+- :func:`label_probes`, :func:`confidences`: the classes that concepts speak for in one photo.
 - :mod:`dff.scoring.faithfulness`: is what the concepts say true of the model?
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from dff.scoring.contributions import Contributions, Forward, split_logits
 from dff.scoring.importance import ablation, blur_ablation, gradient_times_coefficient, sobol
+from dff.scoring.labels import confidences, label_probes
 from dff.scoring.module import ConceptModule, rebuild
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "Forward",
     "ablation",
     "blur_ablation",
+    "confidences",
     "gradient_times_coefficient",
+    "label_probes",
     "rebuild",
     "sobol",
     "split_logits",

@@ -92,11 +92,16 @@ class Meaning:
             values = values.float().logit(NEAREST)
         return torch.cat([-values, values], 1) if self.sides else values
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether an image has one class: the probabilities of all add to 1."""
+        return self.kind not in ("boxes", "binary", "multilabel")
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities in [0, 1] of logits (..., classes)."""
         if self.kind == "boxes":
             return logits
-        return logits.sigmoid() if self.kind in ("binary", "multilabel") else logits.softmax(-1)
+        return logits.softmax(-1) if self.exclusive else logits.sigmoid()
 
     def predicted(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the likeliest class (n,) of logits (n, classes), and its probability (n,).

@@ -24,6 +24,7 @@ from dff.concepts import ConceptBank, titles
 from dff.errors import DFFError
 from dff.files import Content
 from dff.images import read_image
+from dff.labels import NO_CLASS
 from dff.maps import fitted, upsample, within
 from dff.maps.rle import drawn
 from dff.rendering import LegendEntry, contact_sheet, overlay
@@ -192,7 +193,9 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
 
 def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     """Return what stands beside a concept's row: name, share, prevalence, classes."""
-    classes = [name.split(",")[0] for name in (facts["top_classes"] or "").split("; ") if name]
+    spoken = facts["top_classes"]  # None where the concepts have no scores
+    classes = [] if spoken is None else (spoken or NO_CLASS).split("; ")
+    classes = [name.split(",")[0] for name in classes]
     lines = [f"in {facts['prevalence']:.0%} of images", *classes]
     return LegendEntry(
         color=bank.colors[k], title=titles(bank.names)[k], share=facts["share"], lines=lines

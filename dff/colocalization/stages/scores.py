@@ -15,8 +15,9 @@ from dff.activations.outputs import Meaning
 from dff.colocalization.run.folder import RunFolder
 from dff.concepts import ConceptBank
 from dff.labels import class_name
+from dff.scoring.labels import SHARE
 
-__all__ = ["Tally", "image_groups", "write_scores"]
+__all__ = ["Tally", "image_groups", "spoken", "write_scores"]
 
 
 @dataclass(eq=False)
@@ -83,8 +84,9 @@ def write_scores(
     for images, _, mean, present in image_groups(folder, len(bank)):
         by_class.add(images["predicted_index"].to_pylist(), present, mean)
         by_label.add(images["label"].to_pylist(), present, mean)
+    said = None if logits is None else spoken(logits, by_class, meaning)
     _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class, meaning))
-    _put(folder, "concepts.parquet", _concepts(bank, logits, class_names, by_class))
+    _put(folder, "concepts.parquet", _concepts(bank, said, class_names, by_class))
     _put(folder, "cooccurrence.parquet", _cooccurrence(bank, by_class))
     _put(folder, "labels.parquet", _labels(bank, by_label))
 
@@ -140,22 +142,41 @@ _SCORES = [
 ]  # fmt: skip
 
 
+def spoken(logits: tuple[Tensor, Tensor], tally: Tally, meaning: Meaning) -> list[list[int]]:
+    """Return up to three classes that each concept speaks for in the images, the first first.
+
+    Of a class, the images that the model puts in it are asked. A concept speaks for it if it adds
+    its share there (:data:`dff.scoring.labels.SHARE`); and for none, if most of what it adds goes
+    to classes of which it does not: grass adds to "horse" in a thousand images, and is the main
+    thing in one of a golf ball.
+    """
+    at_full, empty = logits
+    images = np.array([tally.images.get(c, 0) for c in range(at_full.shape[1])])
+    asked = np.flatnonzero(images)
+    worth = at_full - empty
+    if meaning.exclusive:  # a constant on all classes means nothing there
+        worth = worth - worth.mean(1, keepdim=True)
+    added = worth.cpu().double().numpy()[:, asked].clip(min=0)
+    if len(asked):
+        added *= np.stack([tally.mean[int(c)] for c in asked], 1)  # sums over a class's images
+    own = np.where(added > SHARE * added.mean(0), added, 0)
+    own[own.sum(1) < added.sum(1) / 2] = 0
+    return [
+        [int(asked[i]) for i in np.argsort(-row, kind="stable")[:3] if row[i] > 0] for row in own
+    ]
+
+
 def _concepts(
     bank: ConceptBank,
-    logits: tuple[Tensor, Tensor] | None,
+    said: Sequence[Sequence[int]] | None,
     class_names: Sequence[str] | None,
     tally: Tally,
 ) -> pa.Table:
     images = tally.together.diagonal()
     tops = (
         [None] * len(bank)
-        if logits is None
-        else [
-            "; ".join(
-                class_name(i, class_names) for i in row.topk(min(3, len(row))).indices.tolist()
-            )
-            for row in logits[0]
-        ]
+        if said is None
+        else ["; ".join(class_name(c, class_names) for c in classes) for classes in said]
     )
     return pa.table(
         {

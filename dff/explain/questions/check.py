@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dff.concepts import ConceptBank, factorize
 from dff.errors import DFFError
-from dff.explain.evidence import photo_contributions, rest_of_model
 from dff.explain.one_pass import one_pass
 from dff.explain.photo import Photo, Target
+from dff.explain.questions.evidence import photo_contributions, rest_of_model
 from dff.maps import presence, upsample
 from dff.rendering import curves
 from dff.scoring import rebuild

@@ -15,6 +15,7 @@ from dff.errors import UsageError, closest
 from dff.explain.photo import Photo, Target
 from dff.maps import presence, upsample
 from dff.scoring import ConceptModule, Contributions, Forward, rebuild
+from dff.scoring.contributions import LINEAR
 
 __all__ = [
     "EVIDENCE",
@@ -68,6 +69,12 @@ def photo_contributions(
     photo.shared.check_scored()
     photo.check_differentiable()
     names, weights = logit_mixtures(photo, target, versus)
+    logit = weights @ photo.logits  # as the model gave it, without W·H + R between
+    values = _linear(photo, weights)
+    if values is not None:
+        rest = logit - values.sum((1, 2, 3))
+        return Contributions(names, values.sum((2, 3)), rest, logit, torch.zeros_like(rest),
+                             values, linear=True, steps=1)  # fmt: skip
     forward, coefficients = rest_of_model(photo)
     split = scoring.split_logits(
         forward,
@@ -77,8 +84,37 @@ def photo_contributions(
         tolerance=tolerance,
         batch=_gradient_batch(photo),
     )
-    logit = weights @ photo.logits  # as the model gave it, without W·H + R between
     return replace(split, logit=logit, gap=logit - split.rest - split.values.sum(1))
+
+
+def _linear(photo: Photo, weights: Tensor) -> Tensor | None:
+    """Return what each cell of each concept adds (t, k, rows, cols), of a head that is linear.
+
+    It is if the gradients of the photo's own pass foretell what the pass has shown of the photo
+    without each concept, and of each concept by itself. None where they do not.
+    """
+    if photo.probed is None or not photo.tape.maps.requires_grad:
+        return None
+    gradient, bank = _gradients_of_pass(photo, weights), photo.bank
+    along = torch.einsum("tchw,kc->tkhw", gradient, bank.components.double().cpu())
+    values = along * photo.layer_coefficients.double()
+    logit = (weights @ photo.logits).double()[:, None]
+    nothing = logit - (gradient * photo.activations.double().cpu()).sum((1, 2, 3))[:, None]
+    alone = nothing + along.sum((2, 3)) * bank.scale.double().cpu()
+    foretold = torch.cat([logit - values.sum((2, 3)), alone], 1)
+    shown = torch.cat([photo.probed[: len(bank)].cpu(), photo.shared.logits]) @ weights.T
+    precision = max(LINEAR, 2 * torch.finfo(photo.tape.logits.dtype).eps)
+    close = (foretold.T - shown).abs() <= precision * shown.abs().amax()
+    return values.float() if bool(close.all()) else None
+
+
+@torch.enable_grad()
+def _gradients_of_pass(photo: Photo, weights: Tensor) -> Tensor:
+    """Return the gradients (t, channels, rows, cols) of mixtures of logits to the activations."""
+    tape = photo.tape
+    scores = weights.to(tape.logits) @ tape.logits[photo.item]
+    gradients = [torch.autograd.grad(s, tape.maps, retain_graph=True)[0] for s in scores]
+    return torch.stack([gradient[photo.item] for gradient in gradients]).double().cpu()
 
 
 @torch.inference_mode(False)
