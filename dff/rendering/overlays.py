@@ -163,18 +163,21 @@ def _mixed(maps: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     count, height, width = maps.shape
     tint = np.empty((height, width, 3), np.uint8)
     opacity = np.empty((height, width), np.float32)
+    summed = np.column_stack([table, np.ones(count, np.float32)]).T  # and the weights' sum
     rows = max(1, BLOCK // width)
     for top in range(0, height, rows):
-        block = maps[:, top : top + rows].reshape(count, -1).astype(np.float32)
+        part = slice(top, min(top + rows, height))
+        block = maps[:, part].reshape(count, -1).astype(np.float32)
         strength = block.max(0)
         block *= (1 / MEETING) / np.maximum(strength, TOLERANCE**2)
         block += 1 - 1 / MEETING
         np.maximum(block, 0, out=block)
         block *= block
-        mixed = block.T @ table
-        mixed /= np.maximum(block.sum(0), TOLERANCE**2)[:, None]
-        tint[top : top + rows].reshape(-1, 3)[:] = mixed[:, :3] + 0.5
-        opacity[top : top + rows].reshape(-1)[:] = mixed[:, 3] * strength
+        mixed = summed @ block
+        mixed[:4] /= np.maximum(mixed[4], TOLERANCE**2)
+        opacity[part] = (mixed[3] * strength).reshape(-1, width)
+        planes = (mixed[:3] + 0.5).astype(np.uint8).reshape(3, -1, width)
+        tint[part] = cv2.merge(list(planes))
     return tint, np.clip(opacity, 0, 1, out=opacity)
 
 
