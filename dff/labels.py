@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from dff.errors import UsageError, closest, shortened
 
-__all__ = ["NO_CLASS", "class_index", "class_name", "read_labels"]
+__all__ = ["NO_CLASS", "class_index", "class_name", "read_labels", "short_name"]
 
 LARGEST = 1 << 24  # bytes of a file of labels
 LONGEST = 1000  # characters of a name
@@ -52,6 +54,22 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 def class_name(index: int, names: Sequence[str] | None) -> str:
     """Return the name of a class, or "class 7" where there are no names."""
     return names[index] if names is not None and index < len(names) else f"class {index}"
+
+
+def short_name(index: int, names: Sequence[str] | None) -> str:
+    """Return the first of a class's comma-separated synonyms, or all if another class's is equal.
+
+    "tabby, tabby cat" is "tabby", but "maillot, tank suit" is not "maillot" beside a "maillot".
+    """
+    first, comma, _ = class_name(index, names).partition(",")
+    if comma and _firsts(tuple(names or ()))[first.strip()] > 1:
+        return class_name(index, names)
+    return first.strip() or class_name(index, names)
+
+
+@functools.lru_cache(maxsize=8)
+def _firsts(names: tuple[str, ...]) -> Counter[str]:
+    return Counter(name.partition(",")[0].strip() for name in names)
 
 
 def class_index(target: int | str, names: Sequence[str] | None, count: int) -> int:

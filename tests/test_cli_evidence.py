@@ -52,7 +52,7 @@ def test_evidence_is_printed_and_written(folder, capsys):
     text = capsys.readouterr().out
     assert "one: evidence for" in text
     assert "two: evidence for" in text
-    for line in ("what no concept explains", "missed by the sum", "logit of the class"):
+    for line in ("what no concept explains", "missed by the sum", "logit"):
         assert f"\n {line} " in text
     assert "-0.000" not in text
     assert "sobol: share of the logit's variance" in text

@@ -92,7 +92,7 @@ def test_a_table_beside_the_json(run, tmp_path):
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [
         "image", "concept", "name", "share", "presence", "coverage", "peak_x", "peak_y",
-        "class_1", "score_1", "class_2", "score_2",
+        "label_1", "confidence_1", "label_2", "confidence_2",
     ]  # fmt: skip
     assert [(row["image"], row["concept"]) for row in rows] == [
         (image, str(k)) for image in ("'=a", "ü,b") for k in (1, 2, 3)
@@ -100,13 +100,14 @@ def test_a_table_beside_the_json(run, tmp_path):
     for row, image, k in zip(rows, [0, 0, 0, 1, 1, 1], [0, 1, 2] * 2, strict=True):
         concept, there = report["concepts"][k], report["images"][image]["concepts"][k]
         assert row["name"] == concept["name"]
-        assert float(row["share"]) == concept["share"]
+        assert float(row["share"]) == there["share"]
         assert float(row["presence"]) == there["presence"]
         assert float(row["coverage"]) == there["coverage"]
         assert [float(row["peak_x"]), float(row["peak_y"])] == there["peak"]
-        best = concept["top_classes"]
-        assert [row["class_1"], row["class_2"]] == [c["name"] for c in best]
-        assert float(row["score_2"]) == pytest.approx(best[1]["probability"], abs=1e-6)
+        said = [row[f"label_{i}"] for i in (1, 2) if row[f"label_{i}"]]
+        assert said == [label["name"] for label in there["labels"]]
+        sure = [float(row[f"confidence_{i}"]) for i in (1, 2) if row[f"label_{i}"]]
+        assert sure == pytest.approx([x["confidence"] for x in there["labels"]], abs=1e-6)
     assert rows[1]["name"] == 'a "b"'
     run(*words, "--format", "csv", "-o", "alone", "-q")
     assert {p.name for p in (tmp_path / "alone").iterdir()} == {

@@ -185,8 +185,10 @@ def test_pictures_show_concepts_and_no_classes(dino, photo, monkeypatch):
     Explainer(f"hf:{dino}")(photo, concepts=2).panel()
     ((titles, legend),) = shown
     assert titles == ["image", "2 concepts"]
-    assert [entry.title for entry in legend] == ["Concept 1", "Concept 2"]
-    assert [entry.lines for entry in legend] == [[], []]
+    assert [entry.title for entry in legend.entries] == ["Concept 1", "Concept 2"]
+    assert legend.heads == [("concept", "share of activations")]
+    assert legend.columns == []
+    assert [entry.lines for entry in legend.entries] == [[], []]
 
 
 def test_modules_of_ones_own(photo):

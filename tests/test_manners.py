@@ -16,7 +16,7 @@ import dff
 from dff.cli import main
 from dff.concepts import ConceptBank, titles
 from dff.errors import ImageError, UsageError
-from dff.explain.drawing import legend_entries
+from dff.explain.drawing import Drawing
 from dff.labels import class_index
 from tests.test_cli import FACTORY
 from tests.test_cli_outputs import contents, photo
@@ -251,7 +251,8 @@ def test_a_named_concept_keeps_its_number(here, run):
     assert run(*words)[1].count("2 striped fur") == 2
     result = dff.Explainer(seeded(ConvNet))("a.png", concepts=2)
     named = replace(result.shared, bank=result.bank.renamed({1: "striped fur"}))
-    assert [entry.title for entry in legend_entries(named)] == ["Concept 1", "2 striped fur"]
+    entries = Drawing([replace(result.photos[0], shared=named)]).entries()
+    assert [entry.title for entry in entries] == ["Concept 1", "2 striped fur"]
     run("colocalize", "photos", *MODEL, "-o", "run")
     assert run("name", "run", "2", "striped fur")[1] == "Concept 2 is now 2 striped fur\n"
     assert "2 striped fur" in run("colocalize", "photos", *MODEL, "-o", "run")[1]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dff.compat import show_factorization_on_image
 from dff.errors import UsageError
 from dff.rendering import colors, heatmap_overlay, overlay
-from dff.rendering.overlays import _strongest
+from dff.rendering.overlays import MEETING
+from dff.rendering.palette import paled
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
 VISIONS = {
@@ -131,12 +132,12 @@ def test_image_weight_spans_from_colour_to_photo(photo: np.ndarray) -> None:
     np.testing.assert_array_equal(overlay(photo, maps, image_weight=1), photo)
 
 
-def test_the_strongest_concept_gives_the_colour_and_the_first_of_equals() -> None:
+def test_the_strongest_concept_gives_the_colour() -> None:
     image = np.full((12, 30, 3), 128, np.uint8)
     maps = np.zeros((3, 12, 30), np.float32)
     maps[0, :, :10], maps[1, :, :10] = 0.4, 0.9
     maps[2, :, 10:20] = 1
-    maps[1:, :, 20:] = 0.8
+    maps[1, :, 20:] = 0.8
     red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     result = overlay(image, maps, colors=[red, green, blue], image_weight=0)
     inner = result[6, [5, 15, 25]].astype(int)  # away from the smoothed edges
@@ -152,14 +153,67 @@ def test_edges_between_concepts_are_smooth() -> None:
     assert 0 < row[9] < 255
 
 
+def test_concepts_mix_where_they_are_about_equally_strong_and_nowhere_else() -> None:
+    """From left to right the second fades: half and half where equal, pure below the rule's bound.
+
+    By hand, at 15% weaker: w = (1 - 0.15 / 0.3)^2 = 1/4 beside 1, so a fifth of the second one.
+    """
+    maps = np.empty((2, 5, 101), np.float32)
+    for strength in (1.0, 0.4):
+        maps[0] = strength
+        maps[1] = strength * np.linspace(1, 0, 101)
+        image = np.zeros((5, 101, 3), np.uint8)
+        row = overlay(image, maps, colors=[(250, 0, 0), (0, 250, 0)], image_weight=0)[2] / strength
+        assert row[0] == pytest.approx([125, 125, 0], abs=5)
+        assert row[15] == pytest.approx([200, 50, 0], abs=5)
+        assert (np.diff(row[:, 1]) <= 0).all()
+        assert (row[round(100 * MEETING) + 2 :, 1] == 0).all()
+        assert (row[round(100 * MEETING) + 2 :, 0] > 247).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 80), st.integers(1, 80), st.integers(0, 99))
-def test_blocks_of_rows_change_nothing(k: int, height: int, width: int, seed: int) -> None:
-    """The strongest concept found block by block is NumPy's maximum, whatever the shape."""
+def test_opacity_follows_the_greatest_strength(k: int, height: int, width: int, seed: int) -> None:
+    """Block by block or at once, whatever the shape: white on black shows the maps' maximum."""
     maps = np.random.default_rng(seed).random((k, height, width)).astype(np.float32)
-    strength, strongest = _strongest(maps)
-    np.testing.assert_array_equal(strength, maps.max(axis=0))
-    np.testing.assert_array_equal(strongest, maps.argmax(axis=0))
+    image = np.zeros((height, width, 3), np.uint8)
+    drawn = overlay(image, maps, colors=np.full((k, 3), 255), image_weight=0)
+    assert np.abs(drawn[..., 0] - 255 * maps.max(axis=0)).max() <= 1
+
+
+def test_concepts_that_stay_behind_are_less_opaque() -> None:
+    image = np.full((9, 30, 3), 100, np.uint8)
+    maps = np.zeros((2, 9, 30), np.float32)
+    maps[0, :, :15] = maps[1, :, 15:] = 1
+    both = [(200, 200, 200)] * 2
+    row = overlay(image, maps, colors=both, image_weight=0, opacities=[1, 0.25])[4, :, 0]
+    assert row[5] == 200
+    assert row[25] == 125
+
+
+def test_pale_colours_are_less_colourful_and_differ_still() -> None:
+    table = colors(12)
+    pale = paled(table)
+    assert pale.dtype == np.uint8
+    assert (np.ptp(pale.astype(int), axis=1) < 0.5 * np.ptp(table.astype(int), axis=1)).all()
+    assert (oklab(linear(pale))[:, 0] > 0.6).all(), "light"
+    assert len(np.unique(pale, axis=0)) == 12
+
+
+def test_outlines_are_drawn_on_request_between_concepts_and_not_along_the_border() -> None:
+    image = np.full((240, 320, 3), 120, np.uint8)
+    maps = np.zeros((3, 240, 320), np.float32)
+    maps[0, :, :160] = maps[1, :, 160:] = 1
+    maps[:, 100:104, 50:54] = [[[0]], [[0]], [[1]]]  # a speck has none
+    plain, lined = (overlay(image, maps, outline=outline) for outline in (False, True))
+    changed = (plain != lined).any(axis=2)
+    assert changed[:, 155:166].any(axis=1).all(), "from top to bottom"
+    assert not changed[:, :150].any()
+    assert not changed[:, 170:].any()
+    assert lined[:, 155:166].min() < 60, "dark"
+    assert lined[:, 155:166].max() > 230, "on light: seen on every ground"
+    faint = overlay(image, 0.1 * maps, outline=True)
+    np.testing.assert_array_equal(faint, overlay(image, 0.1 * maps))
 
 
 def test_a_picture_of_many_blocks(photo: np.ndarray) -> None:
@@ -215,6 +269,7 @@ def test_nothing_is_changed(photo: np.ndarray) -> None:
 
 def test_colours_come_in_every_common_form(photo: np.ndarray) -> None:
     maps = np.ones((2, 40, 60))
+    maps[1] = 0
     expected = overlay(photo, maps, colors=[(255, 0, 51), (1, 2, 3)])
     forms = [
         np.array([[255, 0, 51], [1, 2, 3]], np.uint8),
@@ -240,6 +295,8 @@ def test_colours_come_in_every_common_form(photo: np.ndarray) -> None:
         (None, np.zeros((2, 8, 8), int), {}, "floating point in [0, 1], not int64"),
         (None, np.zeros((257, 8, 8)), {}, "at most 256 concepts"),
         (None, None, {"colors": [(0, 0, 0)]}, "must hold 2 colours"),
+        (None, None, {"opacities": [1]}, "opacities must hold 2 numbers in [0, 1], not [1]"),
+        (None, None, {"opacities": [1, 1.5]}, "opacities must hold 2 numbers in [0, 1]"),
         (None, None, {"colors": [(0, 0), (1, 1)]}, "must hold 2 colours"),
         (None, None, {"colors": ["red", "blue"]}, "must hold 2 colours"),
         (None, None, {"colors": [(0, 0, 300), (0, 0, 0)]}, "came in [0, 300]"),

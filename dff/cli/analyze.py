@@ -12,7 +12,7 @@ from dff.cli import options as opt
 from dff.cli.banks import of_bank
 from dff.cli.console import complain, print_json, progress, say, settings, suggest, working
 from dff.cli.outputs import grouped, photo_name, planned, reserve
-from dff.cli.reports import print_explanation, weigh
+from dff.cli.reports import print_explanation, weigh, weighed
 from dff.cli.settings_file import SaveSettings, SettingsFile, differing, finish, model_words
 from dff.errors import (
     DFFError,
@@ -117,6 +117,10 @@ def analyze(
             rich_help_panel="Output",
         ),
     ] = False,
+    outline: Annotated[
+        bool,
+        typer.Option("--outline", help="Draw lines around the concepts.", rich_help_panel="Output"),
+    ] = False,
     settings_file: SettingsFile = None,
     save_settings: SaveSettings = None,
     json: opt.Json = False,
@@ -172,15 +176,17 @@ def analyze(
                     raise
                 broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
                 continue
+        found = [weighed(photo, asked, target, versus) for photo in result.clips]
+        with working(f"drawing {len(pictures)} photo{'s' * (len(pictures) > 1)}"):
             paths = result.save(
                 folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth,
-                settings=asked_for,
+                outline=outline, evidence=found, settings=asked_for,
             )  # fmt: skip
         report = result.as_dict(top_k=top_k, settings=asked_for)
         if explainer.untrained:
             say(opt.UNTRAINED)
         print_explanation(result, paths, top_k)
-        paths += weigh(result, report["images"], folder, asked, check, target, versus)
+        paths += weigh(result, report["images"], folder, found, check, target)
         reports.append({**report, "paths": [str(p) for p in paths]})
     if reports:
         finish(ctx)

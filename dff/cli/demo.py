@@ -178,5 +178,6 @@ def _sheet(shared: Explanation, masks: np.ndarray, agreement: PartAgreement) -> 
             pale = (230 + 0.1 * pixels.mean(2, keepdims=True)).astype(np.uint8)
             tiles.append(np.where(masks[i, k][..., None], pixels, pale))
         title = entry.title + (f": {part[0]}" if part else "")
-        rows.append((dataclasses.replace(entry, title=title), tiles))
+        share = float(shared.bank.shares[k])  # of all pictures
+        rows.append((dataclasses.replace(entry, title=title, share=share), tiles))
     return contact_sheet(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,57 +13,70 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dff.explain import Explanation
+    from dff.explain.questions.evidence import Evidence
     from dff.files import Content
 
-__all__ = ["print_explanation", "weigh"]
+__all__ = ["print_explanation", "weigh", "weighed"]
 
 
 def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes if there are any, and the paths."""
     from dff.concepts import titles
 
-    def classes(scores: Any) -> str:
-        return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
-
-    bank = result.bank
-    kind = "photo" if result.photos[0].strip is None else "frame"
+    bank, photo = result.bank, result.photos[0]
+    shares = bank.shares if len(result.clips) > 1 else photo.shares  # of a bank's, what is here
     rows = [
-        (
-            swatch("#" + bytes(color.tolist()).hex(), name),
-            f"{share:.0%}",
-            classes(result.top_classes(k, top_k=top_k)),
-        )
-        for k, (color, name, share) in enumerate(
-            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
+        (swatch("#" + bytes(color.tolist()).hex(), name), f"{share:.0%}", said)
+        for color, name, share, said in zip(
+            bank.colors, titles(bank.names), shares.tolist(), _said(result, top_k), strict=True
         )
     ]
+    kind = "photo" if photo.strip is None else "frame"
     say(f"{bank.model}, layer {bank.layer}, {len(result)} {kind}(s)")
     say(f"output: {result.meaning}")
-    if result.shared.headless:
+    if result.unscored:
         print_table(["concept", ">share"], [row[:2] for row in rows])
+        say(result.unscored)
     else:
-        print_table(["concept", ">share", "top classes at full presence"], rows)
-        if result.unscored:
-            say(result.unscored)
+        several = len(result.clips) > 1
+        says = "speaks for (photos)" if several else "speaks for (confidence)"
+        print_table(["concept", ">share", says], rows)
+    if not result.shared.headless:
         for clip in result.clips:
-            say(f"{clip.name}: {classes(clip.predictions(top_k=3))}")
+            classes = (f"{c.name.split(',')[0]} {c.probability:.2f}"
+                       for c in clip.predictions(top_k=3))  # fmt: skip
+            say(f"{clip.name}: {', '.join(classes)}")
     for photo in result.photos:
         if photo.picture.shown and photo.image.shape[0] != 3:
             say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
-    say(f"the concepts leave {bank.rest:.0%} of the activations unexplained")
+    rest = max(0.0, 1 - float(shares.sum()))
+    say(f"the concepts leave {rest:.0%} of the activations unexplained")
     say()
     for path in paths:
         say(str(path))
+
+
+def _said(result: Explanation, top_k: int) -> list[str]:
+    """Return what each concept speaks for: how sure that is, or in how many of several photos."""
+    from dff.labels import NO_CLASS
+
+    clips = [clip.labels(top_k=top_k) for clip in result.clips]
+    if len(clips) == 1:
+        said = [[(x.name, f"{x.confidence:.2f}") for x in labels] for labels in clips[0]]
+    else:
+        first = [Counter(x[0].name for x in column if x) for column in zip(*clips, strict=True)]
+        said = [[(n, str(count)) for n, count in c.most_common(top_k)] for c in first]
+    shown = (", ".join(f"{name.split(',')[0]} {value}" for name, value in row) for row in said)
+    return [text or NO_CLASS for text in shown]
 
 
 def weigh(
     result: Explanation,
     images: list[dict[str, Any]],
     folder: Path,
-    evidence: Sequence[str],
+    evidence: Sequence[Sequence[Evidence]],
     check: bool,
     target: str | None,
-    versus: str | None,
 ) -> list[Path]:
     """Add evidence and checks to what is reported of each photo, and write both."""
     from dff.explain.saving import file_names
@@ -70,14 +84,15 @@ def weigh(
     from dff.manifest import Manifest
     from dff.rendering.files import png
 
-    if not evidence and not check:
+    if not any(evidence) and not check:
         return []
     files: dict[str, Content] = {}
     reported = iter(images)
-    for photo, name in zip(result.clips, file_names(result.photos), strict=True):
+    names = file_names(result.photos)
+    for photo, name, found in zip(result.clips, names, evidence, strict=True):
         about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
-        if evidence:
-            about["evidence"] = _evidence(photo, evidence, target, versus)
+        if found:
+            about["evidence"] = _evidence(photo, found)
         if check:
             about["check"], plot = _check(photo, target)
             files[f"{name}_check.png"] = png(plot)
@@ -88,17 +103,22 @@ def weigh(
     return paths
 
 
-def _evidence(
+def weighed(
     photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
-) -> list[dict[str, Any]]:
+) -> list[Evidence]:
+    """Ask a photo's concepts about a class, in each way asked for."""
+    found = []
+    for kind in kinds:
+        with working(f"{kind} of {photo.name}"):
+            found.append(photo.evidence(kind, target, versus=versus))
+    return found
+
+
+def _evidence(photo: Explanation, found: Sequence[Evidence]) -> list[dict[str, Any]]:
     """Print a photo's evidence, a column a kind, and return it as data."""
     from dff.concepts import titles
 
-    shown = photo.name
-    columns = []
-    for kind in kinds:
-        with working(f"{kind} of {shown}"):
-            columns.append(photo.evidence(kind, target, versus=versus).as_dict())
+    columns = [evidence.as_dict() for evidence in found]
     alike = _alike(columns)
     printed = [c for c in columns if c["kind"] not in alike[1:]]
     rows = [
@@ -108,14 +128,20 @@ def _evidence(
     lines = {
         "rest": "what no concept explains",
         "gap": "missed by the sum",
-        "logit": "difference of the logits" if versus else "logit of the class",
+        "logit": "logit",
     }
     for key, words in lines.items():  # of contributions, which add up
         if any(key in column for column in printed):
             values = (signed(column[key]) if key in column else "" for column in printed)
             rows.append([words, *values])
-    shares = "; sobol: share of the logit's variance" if "sobol" in kinds else ""
-    say(f"{shown}: evidence for {columns[0]['target']}, in logits (more speaks for it){shares}")
+    shares = (
+        "; sobol: share of the logit's variance"
+        if any(c["kind"] == "sobol" for c in columns)
+        else ""
+    )
+    say(
+        f"{photo.name}: evidence for {columns[0]['target']}, in logits (more speaks for it){shares}"
+    )
     print_table(["concept", *(f">{column['kind']}" for column in printed)], rows)
     if alike:
         named = f"{', '.join(alike[:-1])} and {alike[-1]}"

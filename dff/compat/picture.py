@@ -9,7 +9,7 @@ import numpy as np
 from dff.errors import UsageError
 from dff.maps import fitted
 from dff.rendering import LegendEntry, legend, overlay
-from dff.rendering.legends import Line
+from dff.rendering.entries import Line
 from dff.rendering.palette import Colors, as_colors
 
 __all__ = ["show_factorization_on_image"]

@@ -16,7 +16,7 @@ from dff.activations.outputs import Meaning
 from dff.concepts import ConceptBank
 from dff.errors import UsageError
 from dff.explain import saving
-from dff.explain.drawing import by_name, draw_overlay, draw_panel, file_name, legend_entries
+from dff.explain.drawing import Drawing, by_name, file_name
 from dff.explain.photo import ALL_OF_IT, Photo, Target, clips_of
 from dff.explain.questions.check import Check, check_photo
 from dff.explain.questions.comparison import By, Comparison, compare
@@ -145,8 +145,8 @@ class Explanation:
         return photo_labels(self.photos[0], top_k=top_k)
 
     def legend_entries(self, *, top_k: int = 3) -> list[LegendEntry]:
-        """Return a legend entry for each concept: swatch, name, share, and its top classes."""
-        return legend_entries(self.shared, top_k=top_k)
+        """Return each concept's crop, name, share, and labels in the first photo."""
+        return Drawing(clips_of(self.photos)[0], top_k=top_k).entries()
 
     def named(self, names: dict[int, str]) -> Explanation:
         """Return it with names for some concepts, from 0 (:meth:`dff.ConceptBank.renamed`)."""
@@ -177,12 +177,14 @@ class Explanation:
         target: Target | None = None,
         formats: Sequence[str] | None = None,
         smooth: bool = False,
+        outline: bool = False,
+        evidence: Sequence[Sequence[Evidence]] = (),
         settings: saving.Settings = None,
     ) -> list[Path]:
         """Write pictures, scores, arrays and bank (:func:`dff.explain.saving.save`)."""
         return saving.save(
             self.photos, folder, top_k=top_k, target=target, formats=formats, smooth=smooth,
-            settings=settings,
+            outline=outline, evidence=evidence, settings=settings,
         )  # fmt: skip
 
     def compare(
@@ -237,13 +239,10 @@ class Explanation:
         return self.photos[0].masks(options, level=level)
 
     def cam(self, target: Target | None = None) -> np.ndarray:
-        """Return Grad-CAM for a class on the photo's pixels, from the same pass.
+        """Return Grad-CAM (height, width) float32 in [0, 1], stretched to its own range.
 
         Args:
             target: class index or name; None is the photo's likeliest class.
-
-        Returns:
-            float32 (height, width) in [0, 1], stretched to its own range.
         """
         return self.photos[0].cam(target)
 
@@ -305,22 +304,33 @@ class Explanation:
         with_legend: bool = True,
         image_weight: float = 0.5,
         smooth: bool = False,
+        outline: bool = False,
     ) -> Image.Image:
-        """Draw the strongest concept at each pixel over the photo, with a legend at its right.
+        """Draw the concepts over the photo, with a legend at its right.
 
-        The maps follow the photo's edges; with `smooth` they are those of :meth:`heatmaps`.
+        Maps follow the photo's edges, but with `smooth`; `outline` draws lines around concepts.
         """
-        return draw_overlay(
-            clips_of(self.photos)[0],
-            top_k=top_k,
-            with_legend=with_legend,
-            image_weight=image_weight,
-            smooth=smooth,
-        )
+        drawing = Drawing(
+            clips_of(self.photos)[0], top_k=top_k, image_weight=image_weight, smooth=smooth,
+            outline=outline,
+        )  # fmt: skip
+        return drawing.overlay(with_legend=with_legend)
 
     @by_name
     def panel(
-        self, *, target: Target | None = None, top_k: int = 3, smooth: bool = False
+        self,
+        *,
+        target: Target | None = None,
+        top_k: int = 3,
+        smooth: bool = False,
+        outline: bool = False,
+        evidence: Sequence[Evidence] = (),
     ) -> Image.Image:
-        """Draw photo | concepts | Grad-CAM, titles and legend; `smooth` as in :meth:`overlay`."""
-        return draw_panel(clips_of(self.photos)[0], target=target, top_k=top_k, smooth=smooth)
+        """Draw photo | concepts | Grad-CAM, with titles and the legend.
+
+        Options are those of :class:`dff.explain.drawing.Drawing`.
+        """
+        return Drawing(
+            clips_of(self.photos)[0], target=target, top_k=top_k, smooth=smooth, outline=outline,
+            evidence=evidence,
+        ).panel()  # fmt: skip

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
-from dff.explain.drawing import draw_overlay, draw_panel, file_name
+from dff.explain.drawing import Drawing, file_name
 from dff.explain.photo import Photo, Target, clips_of
+from dff.explain.questions.evidence import Evidence
 from dff.explain.questions.labels import photo_labels
 from dff.files import Content, csv_text, json_text
 from dff.images.names import distinct_names
@@ -57,6 +59,8 @@ def save(
     target: Target | None = None,
     formats: Sequence[str] | None = None,
     smooth: bool = False,
+    outline: bool = False,
+    evidence: Sequence[Sequence[Evidence]] = (),
     settings: Settings = None,
 ) -> list[Path]:
     """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
@@ -66,13 +70,15 @@ def save(
         folder: made if it is missing. What :meth:`save` itself wrote there is replaced, and
             nothing else (:class:`dff.manifest.Manifest`).
         top_k: classes a concept in legends and JSON.
-        target: class of Grad-CAM in the panels; None is each photo's likeliest.
+        target: class of bars and Grad-CAM; None is each photo's likeliest.
         formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
             ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "csv":
             ``concepts.csv``, a row a concept and image; "arrays":
             ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
             has a head) and ``bank.safetensors``. None is all of them.
         smooth: draw the maps as they are, not fitted to the photo's edges.
+        outline: draw lines around the concepts.
+        evidence: for each photo or clip what else was asked about it, to be drawn as bars.
         settings: plain data to keep with the scores (:func:`as_dict`).
 
     Raises:
@@ -88,20 +94,29 @@ def save(
     manifest.check(output_names(names, chosen))
     files: dict[str, Content] = {}
     if "png" in chosen:
-        for clip, name in zip(clips_of(photos), names, strict=True):
-            overlay = partial(draw_overlay, clip, top_k=top_k, smooth=smooth)
-            panel = partial(draw_panel, clip, top_k=top_k, target=target, smooth=smooth)
-            files[f"{name}_concepts.png"] = png(overlay)
-            files[f"{name}_panel.png"] = png(panel)
+        clips = clips_of(photos)
+        for clip, name, asked in zip(clips, names, evidence or [()] * len(clips), strict=True):
+            drawing = Drawing(
+                clip, target=target, top_k=top_k, smooth=smooth, outline=outline, evidence=asked
+            )
+            files[f"{name}_concepts.png"] = png(drawing.overlay)
+            files[f"{name}_panel.png"] = png(partial(_last, drawing))
     report = as_dict(photos, top_k=top_k, settings=settings)
     if "json" in chosen:
         files["explanation.json"] = json_text(report)
     if "csv" in chosen:
-        files["concepts.csv"] = _table(report)
+        files["concepts.csv"] = _table(report, top_k)
     if "arrays" in chosen:
         files["arrays.safetensors"] = to_safetensors(_arrays(photos))
         files["bank.safetensors"] = photos[0].bank.to_bytes()
     return manifest.write(files)
+
+
+def _last(drawing: Drawing) -> Image.Image:
+    """Draw the panel, the second of two pictures, and free what both share."""
+    panel = drawing.panel()
+    drawing.forget()
+    return panel
 
 
 def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
@@ -192,33 +207,35 @@ def _image(photo: Photo, name: str, top_k: int) -> dict[str, Any]:
     }
 
 
-def _table(report: Mapping[str, Any]) -> str:
+def _table(report: Mapping[str, Any], top_k: int) -> str:
     """Return what :func:`as_dict` says of the concepts in each image as CSV, a row for each.
 
-    Columns are named as there; class_1 is the likeliest at full presence, score_1 its probability.
+    Columns are named as there; label_1 to label_K are the labels, confidence_1 how sure the first
+    is; there are none where the concepts have no scores.
     """
+    most = 0 if report["unscored"] else top_k
     rows = [
         {
             "image": image["image"],
             "concept": concept["concept"],
             "name": concept["name"],
-            "share": concept["share"],
-            "presence": there["presence"],
-            "coverage": there["coverage"],
-            **dict(zip(("peak_x", "peak_y"), there["peak"] or (None, None), strict=True)),
-            **_best(concept["top_classes"]),
+            **{key: here[key] for key in ("share", "presence", "coverage")},
+            **dict(zip(("peak_x", "peak_y"), here["peak"] or (None, None), strict=True)),
+            **_labels(here["labels"], most),
         }
         for image in report["images"]
-        for concept, there in zip(report["concepts"], image["concepts"], strict=True)
+        for concept, here in zip(report["concepts"], image["concepts"], strict=True)
     ]
     return csv_text([*rows[0]], [[*row.values()] for row in rows])
 
 
-def _best(classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _labels(labels: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
+    """Return `count` labels as columns, those that there are not empty."""
     columns: dict[str, Any] = {}
-    for number, best in enumerate(classes, 1):
-        columns[f"class_{number}"] = best["name"]
-        columns[f"score_{number}"] = round(best["probability"], 6)
+    for i in range(count):
+        label = labels[i] if i < len(labels) else None
+        columns[f"label_{i + 1}"] = label and label["name"]
+        columns[f"confidence_{i + 1}"] = label and round(label["confidence"], 6)
     return columns
 
 

@@ -5,51 +5,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
 from dff.errors import UsageError
 from dff.rendering import text
+from dff.rendering.bars import BarColumn, Bars
+from dff.rendering.entries import LegendEntry, draw_entry, entry_width, indent, pair, pair_width
 from dff.rendering.palette import as_colors
 
-__all__ = ["LegendEntry", "Line", "draw_entry", "entry_width", "legend"]
-
-Line = str | tuple[str, float | str]
+__all__ = ["Blocks", "Legend", "arranged", "broad", "comfortable_height", "legend"]
 
 LARGEST, SMALLEST = 18, 11
 # Rather another column than smaller text than this, or beside a low picture, than a part of it.
 COMFORTABLE = 14
 COMFORTABLE_LINES = 20
-LINE_EMS = 15  # room for the name of a class
-PAPER = 255
+# A table of bars is rather higher than asked by this factor than split into several.
+HIGHER = 1.5
+PAPER, RULE = 255, 215
 
 
 @dataclass(frozen=True)
-class LegendEntry:
-    """One concept in a legend.
+class Legend:
+    """The entries of a legend, with headings over them and bars beside them.
 
     Attributes:
-        color: its colour, RGB, 0..255 or floating point in [0, 1].
-        title: its number or name.
-        share: how much of the activations it explains, in [0, 1]; None leaves it out.
-        lines: what it speaks for: (class name, score) pairs, the score a number that is drawn
-            with two decimals or a text that is drawn as it is; or plain texts.
+        entries: the concepts, top to bottom.
+        heads: (left, right) texts above the entries: what their lines are.
+        columns: of bars, a value an entry.
     """
 
-    color: Sequence[float] | np.ndarray
-    title: str
-    share: float | None = None
-    lines: Sequence[Line] = ()
-
-    @property
-    def rows(self) -> int:
-        """Lines of text it takes, its title included (and an empty one behind the swatch)."""
-        return max(1, len(self.lines) + (1 if self.title or self.share is not None else 0))
+    entries: Sequence[LegendEntry]
+    heads: Sequence[tuple[str, str]] = ()
+    columns: Sequence[BarColumn] = ()
 
 
 def legend(
-    entries: Sequence[LegendEntry],
+    entries: Sequence[LegendEntry] | Legend,
     *,
     height: int,
     smallest: int = SMALLEST,
@@ -59,10 +53,11 @@ def legend(
 
     Text is as large as the height allows, within limits. Where one column does not hold all
     entries at the smallest size, there are more columns; where not even one entry fits, the
-    legend is higher than asked. Long names are shortened with an ellipsis; nothing is clipped.
+    legend is higher than asked, and so it may be with columns of bars. Long names are shortened
+    with an ellipsis; nothing is clipped.
 
     Args:
-        entries: the concepts, top to bottom.
+        entries: the concepts, top to bottom, or more about them.
         height: in pixels, at least 1.
         smallest: least font size in pixels.
         largest: greatest font size in pixels.
@@ -75,142 +70,144 @@ def legend(
             "a legend needs a positive height and 1 <= smallest <= largest, "
             f"not {height}, {smallest}, {largest}"
         )
-    if not entries:
+    if not _as_legend(entries).entries:
         return Image.new("RGB", (1, height), (PAPER, PAPER, PAPER))
-    size, columns = _arrange(entries, height, smallest, largest)
-    return _draw(columns, size, height)
+    blocks = arranged(entries, height=height, smallest=smallest, largest=largest)
+    return Image.fromarray(blocks.drawn(height))
 
 
-def broad_legend(entries: Sequence[LegendEntry], *, width: int) -> Image.Image:
-    """Draw a legend of many entries in as many columns as a width holds, at least one."""
-    columns: list[Sequence[LegendEntry]] = [entries]
-    for count in range(2, len(entries) + 1):
-        split = _split(entries, count)
-        widths = [max(entry_width(entry, COMFORTABLE) for entry in column) for column in split]
-        if sum(widths) + 2 * _margin(COMFORTABLE) * len(split) > width:
-            break
-        columns = split
-    return _draw(columns, COMFORTABLE, 1)
-
-
-def _draw(columns: Sequence[Sequence[LegendEntry]], size: int, height: int) -> Image.Image:
-    """Draw columns beside each other, `height` pixels high or as high as they need."""
-    rows = max(sum(entry.rows for entry in column) for column in columns)
-    total = max(height, _stack_height(rows, len(columns[0]), size))
-    pictures = [_draw_column(column, size, total) for column in columns]
-    return Image.fromarray(np.hstack(pictures))
-
-
-def draw_entry(
-    canvas: np.ndarray, entry: LegendEntry, *, x: int, y: int, size: int, room: int
-) -> None:
-    """Draw one entry onto a canvas in place, its top left at (x, y), `room` pixels wide."""
-    step, indent = text.line_height(size), _indent(size)
-    side = round(size * 0.95)
-    top = y + (step - side) // 2
-    canvas[top : top + side, x : x + side] = as_colors([entry.color], 1)[0]
-    left, right = x + indent, x + room
-    share = "" if entry.share is None else _percent(entry.share)
-    if entry.title or share:
-        _pair(canvas, entry.title, share, left=left, right=right, y=y, size=size, color=text.INK)
-        y += step
-    for line in entry.lines:
-        name, score = (line, "") if isinstance(line, str) else (line[0], _score(line[1]))
-        _pair(canvas, name, score, left=left, right=right, y=y, size=size, color=text.SOFT)
-        y += step
-
-
-def _pair(
-    canvas: np.ndarray,
-    name: str,
-    value: str,
+def arranged(
+    entries: Sequence[LegendEntry] | Legend,
     *,
-    left: int,
-    right: int,
-    y: int,
-    size: int,
-    color: tuple[int, int, int],
-) -> None:
-    """Draw a name at the left and its value at the right, the name shortened to what is left."""
-    value_width = text.width(value, size)
-    gap = size // 2 if value else 0
-    text.put(
-        canvas, name, x=left, y=y, size=size, room=right - left - value_width - gap, color=color
-    )
-    text.put(canvas, value, x=right - value_width, y=y, size=size, color=color)
-
-
-def _draw_column(entries: Sequence[LegendEntry], size: int, height: int) -> np.ndarray:
-    margin, gap = _margin(size), _gap(size)
-    room = max(entry_width(entry, size) for entry in entries)
-    canvas = np.full((height, room + 2 * margin, 3), PAPER, np.uint8)
-    y = margin
-    for entry in entries:
-        draw_entry(canvas, entry, x=margin, y=y, size=size, room=room)
-        y += entry.rows * text.line_height(size) + gap
-    return canvas
-
-
-def entry_width(entry: LegendEntry, size: int) -> int:
-    """Width in pixels that an entry wants: that of its text, up to a limit for names."""
-    share = "" if entry.share is None else _percent(entry.share)
-    pairs = [(entry.title, share)]
-    pairs += [(ln, "") if isinstance(ln, str) else (ln[0], _score(ln[1])) for ln in entry.lines]
-    widths = [
-        min(text.width(text.clean(name), size), LINE_EMS * size)
-        + (text.width(value, size) + size // 2 if value else 0)
-        for name, value in pairs
-    ]
-    return _indent(size) + max(widths) + 1
-
-
-def _split(entries: Sequence[LegendEntry], count: int) -> list[Sequence[LegendEntry]]:
-    """Split entries into at most `count` columns of equal length, the last one shorter."""
-    each = math.ceil(len(entries) / count)
-    return [entries[i : i + each] for i in range(0, len(entries), each)]
-
-
-def _arrange(
-    entries: Sequence[LegendEntry], height: int, smallest: int, largest: int
-) -> tuple[int, list[Sequence[LegendEntry]]]:
-    """Choose the font size and the columns: few columns, unless that makes the text too small."""
-    best = smallest - 1, _split(entries, len(entries))
+    height: int,
+    smallest: int = SMALLEST,
+    largest: int = LARGEST,
+) -> Blocks:
+    """Choose the font size and the blocks: few blocks, unless that makes the text too small."""
+    shown = _as_legend(entries)
+    best: Blocks | None = None
     comfortable = min(COMFORTABLE, max(SMALLEST, height // COMFORTABLE_LINES))
-    for count in range(1, len(entries) + 1):
-        columns = _split(entries, count)
-        rows = max(sum(entry.rows for entry in column) for column in columns)
+    for count in range(1, len(shown.entries) + 1):
         size = largest
-        while size >= smallest and _stack_height(rows, len(columns[0]), size) > height:
+        while size >= smallest:
+            higher = HIGHER if shown.columns and size <= COMFORTABLE else 1
+            if Blocks(shown, count, size).height <= higher * height:
+                break
             size -= 1
-        if size > best[0]:
-            best = size, columns
-        if best[0] >= comfortable:
+        if size >= smallest and (best is None or size > best.size):
+            best = Blocks(shown, count, size)
+        if best is not None and best.size >= comfortable:
             break
-    return max(best[0], smallest), best[1]
+    return best or Blocks(shown, max(1, len(shown.entries)), smallest)
 
 
-def _stack_height(rows: int, entries: int, size: int) -> int:
-    """Height of a column with so many entries that have so many rows together."""
-    return rows * text.line_height(size) + (entries - 1) * _gap(size) + 2 * _margin(size)
+def broad(entries: Sequence[LegendEntry] | Legend, *, width: int) -> Blocks:
+    """Split many entries into as many blocks as a width holds, at least one."""
+    shown = _as_legend(entries)
+    blocks = Blocks(shown, 1, COMFORTABLE)
+    for count in range(2, len(shown.entries) + 1):
+        more = Blocks(shown, count, COMFORTABLE)
+        if more.width > width:
+            break
+        blocks = more
+    return blocks
 
 
-def _margin(size: int) -> int:
-    return round(size * 0.6)
+def comfortable_height(entries: Sequence[LegendEntry] | Legend) -> int:
+    """Return how high a legend is in one block, with text that reads well."""
+    shown = _as_legend(entries)
+    return Blocks(shown, 1, COMFORTABLE).height if shown.entries else 0
 
 
-def _gap(size: int) -> int:
-    return round(size * 0.55)
+def _as_legend(entries: Sequence[LegendEntry] | Legend) -> Legend:
+    shown = entries if isinstance(entries, Legend) else Legend(entries)
+    for column in shown.columns:
+        if len(column.values) != len(shown.entries):
+            raise UsageError(
+                f"the column {column.heading!r} has {len(column.values)} values, but there are "
+                f"{len(shown.entries)} entries"
+            )
+    return shown
 
 
-def _indent(size: int) -> int:
-    return round(size * 1.5)
+class Blocks:
+    """A legend at a font size, split into blocks that stand beside each other.
 
+    Attributes:
+        parts: the entries of each block.
+    """
 
-def _percent(share: float) -> str:
-    if not math.isfinite(share):
-        return "-"
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+    def __init__(self, shown: Legend, count: int, size: int) -> None:
+        self.shown, self.size = shown, size
+        self.step = text.line_height(size)
+        self.margin, self.gap = round(size * 0.6), round(size * 0.55)
+        total = len(shown.entries)
+        each = math.ceil(total / count)
+        self.parts = [range(i, min(i + each, total)) for i in range(0, total, each)]
+        self.bars = Bars(shown.columns, size)
 
+    @cached_property
+    def rooms(self) -> list[int]:
+        """Width of each block's entries."""
+        least = max((pair_width(*head, self.size) for head in self.shown.heads), default=0)
+        first = indent(self.shown.entries[0], self.size)
+        foot = max((text.width(name, self.size) for name in self.bars.foot), default=0)
+        return [
+            max(foot, first + least, *(entry_width(self.shown.entries[k], self.size) for k in part))
+            for part in self.parts
+        ]
 
-def _score(score: float | str) -> str:
-    return text.clean(score) if isinstance(score, str) else f"{score:.2f}"
+    @property
+    def width(self) -> int:
+        """Width in pixels of all blocks."""
+        return sum(room + self.bars.width + 2 * self.margin for room in self.rooms)
+
+    @property
+    def head(self) -> int:
+        """Height in pixels of the headings, with a gap below."""
+        rows = max(len(self.shown.heads), self.bars.head_rows)
+        return rows * self.step + self.gap if rows else 0
+
+    @property
+    def height(self) -> int:
+        """Height in pixels of the highest block."""
+        heights = [
+            sum(self.shown.entries[k].rows * self.step + self.gap for k in part) - self.gap
+            for part in self.parts
+        ]
+        if self.bars.foot:
+            heights[-1] += len(self.bars.foot) * self.step + self.gap
+        return self.head + max(heights) + 2 * self.margin
+
+    def drawn(self, height: int = 1) -> np.ndarray:
+        """Return the picture, uint8 (height, width, 3), as high as asked or as needed."""
+        total = max(height, self.height)
+        return np.hstack([self._drawn(i, total) for i in range(len(self.parts))])
+
+    def _drawn(self, index: int, height: int) -> np.ndarray:
+        room, margin, size = self.rooms[index], self.margin, self.size
+        canvas = np.full((height, room + self.bars.width + 2 * margin, 3), PAPER, np.uint8)
+        right, y = margin + room, margin + self.head
+        self._draw_head(canvas, right)
+        for k in self.parts[index]:
+            entry = self.shown.entries[k]
+            high = entry.rows * self.step
+            if self.shown.heads:
+                canvas[y - self.gap // 2 - 1, margin:-margin] = RULE
+            draw_entry(canvas, entry, x=margin, y=y, size=size, room=room)
+            color = as_colors([entry.color], 1)[0]
+            last = k == self.parts[index][-1]
+            axis = high if last else high + self.gap
+            self.bars.draw_row(canvas, k, color, x=right, y=y, height=axis)
+            y += high + self.gap
+        if index == len(self.parts) - 1:
+            self.bars.draw_foot(canvas, x=right, y=y)
+        return canvas
+
+    def _draw_head(self, canvas: np.ndarray, right: int) -> None:
+        bottom = self.margin + self.head - self.gap
+        left = self.margin + indent(self.shown.entries[0], self.size)
+        for i, (name, value) in enumerate(self.shown.heads):
+            y = bottom - (len(self.shown.heads) - i) * self.step
+            pair(canvas, name, value, left=left, right=right, y=y, size=self.size, color=text.SOFT)
+        self.bars.draw_head(canvas, x=right, bottom=bottom)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from dff.errors import UsageError
 from dff.rendering.palette import Colors, as_colors
+from dff.rendering.text import INK
 
 __all__ = ["check_image", "heatmap_overlay", "overlay"]
 
 # Rows are worked off in blocks of about this many pixels: what a processor's cache holds.
-BLOCK = 1 << 16
+BLOCK = 1 << 14
 TOLERANCE = 1e-3
+
+MEETING = 0.3
+"""Concepts mix where they are weaker than the strongest by less than this share of it."""
+
+LEAST_PRESENCE = 0.2
+"""What is weaker than this has no outline."""
+
+LEAST_AREA = 1 / 400
+"""Nor has what is smaller than this, as a share of the square of the picture's shorter side."""
 
 
 def overlay(
@@ -21,17 +33,23 @@ def overlay(
     *,
     colors: Colors | None = None,
     image_weight: float = 0.5,
+    opacities: Sequence[float] | None = None,
+    outline: bool = False,
 ) -> np.ndarray:
     """Lay concepts over a photo: the strongest concept at each pixel gives its colour.
 
     The stronger it is, the more opaque the colour and the paler the photo's own colours. Where
-    no concept is present, the photo stays exactly as it is.
+    no concept is present, the photo stays exactly as it is. Where two concepts are about equally
+    strong, as at the border between them, their colours mix by their strengths; elsewhere they
+    are pure.
 
     Args:
         image: uint8 (height, width, 3), RGB.
         maps: floating point (k, height, width) in [0, 1], one heatmap a concept.
         colors: k colours, RGB, 0..255 or floating point in [0, 1]; default: the palette.
         image_weight: how much of the photo shows where a concept is wholly present, in [0, 1].
+        opacities: (k,) in [0, 1], less for concepts that are to stay behind the others; default 1.
+        outline: also draw a line around where each concept is the strongest.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -44,15 +62,16 @@ def overlay(
     _check_weight(image_weight)
     if len(maps) > 256:
         raise UsageError(f"at most 256 concepts can be drawn in one picture, not {len(maps)}")
-    palette = np.zeros((256, 1, 3), np.uint8)
-    palette[: len(maps), 0] = as_colors(colors, len(maps))
+    table = np.empty((len(maps), 4), np.float32)
+    table[:, :3] = as_colors(colors, len(maps))
+    table[:, 3] = _check_opacities(opacities, len(maps))
     if len(maps) == 0:
         return image.copy()
-    strength, strongest = _strongest(maps)
-    # Where two concepts meet, the colour changes from one pixel to the next: smooth that edge.
-    radius = 2 * round(min(image.shape[:2]) / 300) + 1
-    tint = cv2.blur(cv2.applyColorMap(strongest, palette), (max(radius, 3), max(radius, 3)))
-    return _blend(image, tint, strength, image_weight)
+    tint, opacity = _mixed(maps, table)
+    # A border may still be a step from one pixel to the next: smooth it.
+    side = max(3, 2 * round(min(image.shape[:2]) / 300) + 1)
+    result = _blend(image, cv2.blur(tint, (side, side)), opacity, image_weight)
+    return _outlined(result, maps) if outline else result
 
 
 def heatmap_overlay(
@@ -124,22 +143,65 @@ def _check_weight(weight: float) -> None:
         raise UsageError(f"image_weight lies in [0, 1], not {weight!r}")
 
 
-def _strongest(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return at each pixel the greatest value, float32, and whose it is, uint8; first of equals."""
-    height, width = maps.shape[1:]
-    strength = np.empty((height, width), np.float32)
-    strongest = np.zeros((height, width), np.uint8)
+def _check_opacities(opacities: Sequence[float] | None, n: int) -> np.ndarray:
+    table = np.ones(n) if opacities is None else np.asarray(opacities, float)
+    if table.shape != (n,) or not ((table >= 0) & (table <= 1)).all():
+        raise UsageError(f"opacities must hold {n} numbers in [0, 1], not {opacities!r}")
+    return table
+
+
+def _mixed(maps: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colour at each pixel, uint8 (height, width, 3), and how opaque it is, float32.
+
+    A concept weighs w = max(0, 1 - (1 - m / s) / MEETING)^2, m its strength and s the greatest:
+    1 for the strongest, and 0 for what is weaker than (1 - MEETING) s.
+
+    Args:
+        maps: floating point (k, height, width) in [0, 1].
+        table: float32 (k, 4), colours 0..255 and opacities.
+    """
+    count, height, width = maps.shape
+    tint = np.empty((height, width, 3), np.uint8)
+    opacity = np.empty((height, width), np.float32)
+    summed = np.column_stack([table, np.ones(count, np.float32)]).T  # and the weights' sum
     rows = max(1, BLOCK // width)
     for top in range(0, height, rows):
-        block = slice(top, top + rows)
-        best, label = strength[block], strongest[block]
-        best[:] = maps[0, block]
-        for k in range(1, len(maps)):
-            current = maps[k, block]
-            stronger = (current > best).view(np.uint8)
-            np.maximum(label, stronger * np.uint8(k), out=label)  # k exceeds all labels so far
-            np.maximum(best, current, out=best)
-    return np.clip(strength, 0, 1, out=strength), strongest
+        part = slice(top, min(top + rows, height))
+        block = maps[:, part].reshape(count, -1).astype(np.float32)
+        strength = block.max(0)
+        block *= (1 / MEETING) / np.maximum(strength, TOLERANCE**2)
+        block += 1 - 1 / MEETING
+        np.maximum(block, 0, out=block)
+        block *= block
+        mixed = summed @ block
+        mixed[:4] /= np.maximum(mixed[4], TOLERANCE**2)
+        opacity[part] = (mixed[3] * strength).reshape(-1, width)
+        planes = (mixed[:3] + 0.5).astype(np.uint8).reshape(3, -1, width)
+        tint[part] = cv2.merge(list(planes))
+    return tint, np.clip(opacity, 0, 1, out=opacity)
+
+
+def _outlined(picture: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Draw a line, dark on light, around where each concept is the strongest."""
+    height, width = picture.shape[:2]
+    shorter = min(height, width)
+    smooth = [
+        cv2.GaussianBlur(one.astype(np.float32), (0, 0), max(1, shorter / 120)) for one in maps
+    ]
+    strength, strongest = np.max(smooth, 0), np.argmax(smooth, 0)
+    strongest[strength < LEAST_PRESENCE] = -1
+    thick = max(1, round(shorter / 320))
+    beyond = 3 * thick  # so that no line runs along the picture's border
+    padded = np.pad(strongest, beyond, mode="edge")
+    lines: list[np.ndarray] = []
+    for k in range(len(maps)):
+        region = (padded == k).astype(np.uint8)
+        contours, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        lines += [c - beyond for c in contours if cv2.contourArea(c) >= LEAST_AREA * shorter**2]
+    result = picture.copy()
+    cv2.drawContours(result, lines, -1, (255, 255, 255), 3 * thick, cv2.LINE_AA)
+    cv2.drawContours(result, lines, -1, INK, thick, cv2.LINE_AA)
+    return result
 
 
 def _blend(

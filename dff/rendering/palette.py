@@ -8,7 +8,7 @@ import numpy as np
 
 from dff.errors import UsageError
 
-__all__ = ["Colors", "as_colors", "colors"]
+__all__ = ["Colors", "as_colors", "colors", "paled"]
 
 Colors = Sequence[Sequence[float] | np.ndarray] | np.ndarray
 
@@ -94,3 +94,8 @@ def as_colors(custom: Colors | None, n: int) -> np.ndarray:
             f"but came in [{table.min():.4g}, {table.max():.4g}]"
         )
     return np.rint(table[:n] * (255 / top)).astype(np.uint8)
+
+
+def paled(table: np.ndarray) -> np.ndarray:
+    """Return colours, uint8 (..., 3), nearer to light grey: of what is to stay behind."""
+    return np.rint(np.asarray(table) * 0.45 + 205 * 0.55).astype(np.uint8)

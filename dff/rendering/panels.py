@@ -10,8 +10,8 @@ from PIL import Image
 from dff.errors import UsageError
 from dff.maps import fitted
 from dff.rendering import text
-from dff.rendering.legends import LegendEntry, broad_legend
-from dff.rendering.legends import legend as draw_legend
+from dff.rendering.entries import LegendEntry
+from dff.rendering.legends import Legend, arranged, broad, comfortable_height
 from dff.rendering.overlays import check_image
 
 __all__ = ["film", "fit", "panel"]
@@ -20,25 +20,30 @@ Tile = tuple[str, "np.ndarray | Image.Image"]
 
 # Tiles are shown between these heights, and no longer than this along the other side.
 LEAST, MOST, LONGEST = 360, 560, 900
+GROWN = 460  # beside a higher legend
 # A strip more elongated than this is squashed to it: at its own proportions it would be a line.
 ELONGATION = 8
 # Wide pictures go below each other from this width : height on.
 WIDE = 2.0
+SCREEN = 1.7  # width : height
 MARGIN, GAP, TITLE = 14, 12, 17
 NARROWEST = 110
 PAPER = 255
 
 
-def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None) -> Image.Image:
+def panel(
+    tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | Legend | None = None
+) -> Image.Image:
     """Set pictures of one photo beside each other, equally high, a legend at their right.
 
     Small pictures are enlarged and big ones reduced to a size that suits a screen. Pictures
     twice as wide as high or wider go below each other. Strips of more than 8 : 1 are squashed
-    to that, because nothing could be seen in them. A legend too wide for the right goes below.
+    to that, because nothing could be seen in them. A legend goes below where the whole is larger
+    on a screen then.
 
     Args:
         tiles: (title, picture) pairs; a picture is uint8 (height, width, 3), RGB, or Pillow's.
-        legend: entries of the legend, or None for no legend.
+        legend: its entries, or more about them, or None for no legend.
 
     Raises:
         UsageError: no tiles, or a picture of another shape or type.
@@ -47,14 +52,14 @@ def panel(tiles: Sequence[Tile], *, legend: Sequence[LegendEntry] | None = None)
         raise UsageError("a panel needs at least one (title, picture) pair")
     pictures = [_as_array(picture) for _, picture in tiles]
     stacked = _proportion(pictures[0]) >= WIDE
-    height = _tile_height(pictures)
+    height = _tile_height(pictures, 0 if stacked or legend is None else comfortable_height(legend))
     head = text.line_height(TITLE) + 4 if any(title for title, _ in tiles) else 0
     cells = [
         _cell(title, fit(picture, height, max(1, round(height * _proportion(picture)))), head=head)
         for (title, _), picture in zip(tiles, pictures, strict=True)
     ]
     sheet = _join(cells, down=stacked)
-    if legend:
+    if legend is not None and comfortable_height(legend):
         sheet = _with_legend(sheet, legend, head)
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
@@ -107,9 +112,13 @@ def _proportion(picture: np.ndarray) -> float:
     return float(np.clip(picture.shape[1] / picture.shape[0], 1 / ELONGATION, ELONGATION))
 
 
-def _tile_height(pictures: Sequence[np.ndarray]) -> int:
-    """Choose the common height: near their own, within limits for both sides."""
+def _tile_height(pictures: Sequence[np.ndarray], beside: int) -> int:
+    """Choose the common height: near their own, within limits for both sides.
+
+    Pictures much lower than the legend `beside` them come nearer to its height.
+    """
     own = max(picture.shape[0] for picture in pictures)
+    own = max(own, min(beside, GROWN)) if own < 0.75 * beside else own
     widest = max(_proportion(picture) for picture in pictures)
     return max(1, round(min(max(LEAST, min(own, MOST)), LONGEST / widest)))
 
@@ -140,13 +149,20 @@ def _join(cells: Sequence[np.ndarray], *, down: bool) -> np.ndarray:
     return sheet
 
 
-def _with_legend(sheet: np.ndarray, entries: Sequence[LegendEntry], head: int) -> np.ndarray:
-    """Put a legend at the right of the pictures, or below if it would be wider than they are."""
-    drawn = np.asarray(draw_legend(entries, height=max(1, sheet.shape[0] - head)))
-    if drawn.shape[1] > max(sheet.shape[1] // 2, LONGEST):
-        drawn = np.asarray(broad_legend(entries, width=max(sheet.shape[1], LONGEST)))
-        return _join([sheet, drawn], down=True)
+def _with_legend(
+    sheet: np.ndarray, entries: Sequence[LegendEntry] | Legend, head: int
+) -> np.ndarray:
+    """Put a legend at the right of the pictures; or below, if it has several parts and fits better.
+
+    That is, if the whole is shown larger on a screen of usual proportions.
+    """
+    height, width = sheet.shape[:2]
+    aside = arranged(entries, height=max(1, height - head))
+    if len(aside.parts) > 1 or aside.width > LONGEST:
+        below = broad(entries, width=max(width, LONGEST))
+        beside = max((width + aside.width) / SCREEN, height, aside.height)
+        if beside > max(max(width, below.width) / SCREEN, height + below.height):
+            return _join([sheet, below.drawn()], down=True)
     # Level with the pictures, not with their titles.
-    return _join(
-        [sheet, np.pad(drawn, ((head, 0), (0, 0), (0, 0)), constant_values=PAPER)], down=False
-    )
+    drawn = np.pad(aside.drawn(height - head), ((head, 0), (0, 0), (0, 0)), constant_values=PAPER)
+    return _join([sheet, drawn], down=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from dff.errors import UsageError
 from dff.rendering import text
-from dff.rendering.legends import LegendEntry, draw_entry, entry_width
+from dff.rendering.entries import LegendEntry, draw_entry, entry_width
 from dff.rendering.overlays import check_image
 from dff.rendering.panels import fit
 
@@ -28,8 +29,9 @@ def contact_sheet(
     """Draw a row of pictures for each concept, its swatch and text at the left.
 
     Args:
-        rows: for each concept its entry and its pictures, uint8 (height, width, 3), RGB, or
-            Pillow's, of any size; each is fitted whole into a square. Rows may differ in length.
+        rows: for each concept its entry, drawn with a swatch, and its pictures, uint8 (height,
+            width, 3), RGB, or Pillow's, of any size; each is fitted whole into a square. Rows may
+            differ in length.
         tile: side of the squares in pixels, at least 24.
 
     Raises:
@@ -39,6 +41,7 @@ def contact_sheet(
         raise UsageError("a contact sheet needs at least one row")
     if tile < 24:
         raise UsageError(f"tiles are at least 24 pixels, not {tile}")
+    rows = [(replace(entry, picture=None), pictures) for entry, pictures in rows]
     size = min(max(SMALLEST, tile // 8), LARGEST)
     room = max(entry_width(entry, size) for entry, _ in rows)
     left = MARGIN + room + 2 * GAP

@@ -15,11 +15,14 @@ import unicodedata
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["INK", "SOFT", "clean", "line_height", "put", "shorten", "width"]
+__all__ = ["INK", "SOFT", "Color", "clean", "line_height", "put", "shorten", "width", "wrapped"]
+
+Color = tuple[int, int, int]
 
 INK = (20, 22, 26)
 SOFT = (80, 85, 94)
 ELLIPSIS = "…"
+CUT = " ,;.-"  # what no ellipsis follows
 SCALE = 4  # parts of a pixel at which letters may start
 PAD = 1  # pixels for letters that reach left of where they start
 
@@ -50,17 +53,34 @@ def width(text: str, size: int) -> int:
 
 
 def shorten(text: str, size: int, room: int) -> str:
-    """Return the longest start of `text` that fits into `room` pixels, with an ellipsis if cut."""
+    """Return the start of `text` that fits into `room` pixels, with an ellipsis if cut.
+
+    It is cut after a word, unless that leaves less than half of what fits.
+    """
     text = clean(text)
     offsets = _offsets(text, size)
     if offsets[-1] <= room:
         return text
     longest = sum(offset <= room for offset in offsets) - 1
     for kept in range(longest, -1, -1):  # a few steps: the ellipsis is two letters wide
-        result = text[:kept].rstrip(" ,;.-") + ELLIPSIS
-        if width(result, size) <= room:
-            return result
+        start = text[:kept].rstrip(CUT)
+        if width(start + ELLIPSIS, size) <= room:
+            words = start if text[kept : kept + 1] == " " else start.rpartition(" ")[0]
+            return (words if 2 * len(words) >= len(start) else start).rstrip(CUT) + ELLIPSIS
     return ""
+
+
+def wrapped(text: str, size: int, room: int, *, lines: int) -> list[str]:
+    """Break a text after words into lines of `room` pixels, the last one shortened."""
+    broken: list[str] = []
+    words = clean(text).split()
+    while words and len(broken) < lines - 1:
+        count = 1
+        while count < len(words) and width(" ".join(words[: count + 1]), size) <= room:
+            count += 1
+        broken.append(shorten(" ".join(words[:count]), size, room))
+        words = words[count:]
+    return [*broken, shorten(" ".join(words), size, room)] if words else broken
 
 
 def put(
@@ -71,7 +91,7 @@ def put(
     y: int,
     size: int,
     room: int | None = None,
-    color: tuple[int, int, int] = INK,
+    color: Color = INK,
 ) -> None:
     """Draw one dark line onto a white canvas in place.
 
@@ -91,7 +111,7 @@ def put(
 
 
 @functools.lru_cache(maxsize=1024)
-def _ink(text: str, size: int, color: tuple[int, int, int]) -> np.ndarray:
+def _ink(text: str, size: int, color: Color) -> np.ndarray:
     """Return a line of text in a colour on white, uint8 (line height, width, 3)."""
     cover = _tile(text, size)[..., None].astype(np.uint16)
     return (255 - cover * (255 - np.array(color, np.uint16)) // 255).astype(np.uint8)

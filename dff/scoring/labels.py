@@ -4,8 +4,8 @@ Two things are asked of the rest of the model for each concept:
 
 - *What is where it is?* The photo's own activations are kept in the concept's surroundings, and
   faded to their mean elsewhere. The photo's own logits join in, as a prior.
-- *Is it by the concept?* Of all that the concepts add to a class (by ablation), does this one add
-  its share? Grass around a horse lies among the horse's cells, and adds nothing to "horse".
+- *Is it by the concept?* Of all that a class has from the photo (by ablation), does this concept
+  add its share? Grass around a horse lies among the horse's cells, and adds nothing to "horse".
 
 The first answer is the confidence, the second decides whether the concept speaks for the class at
 all. Logits over a part of a photo have another spread over the classes than those of photos, by
@@ -30,7 +30,8 @@ SURROUNDINGS = 3.0
 SHARPNESS, PRIOR = 1.75, 0.3
 """Weights of what is where the concept is, and of the photo's logits."""
 SHARE = 0.8
-"""A concept of k speaks for a class if it adds at least this part of 1/k of what all of them do."""
+"""A concept of k speaks for a class if it adds at least this part of 1/k of what the class has:
+its logit over the mean of all, or what all concepts add to that, if it is more."""
 LEAST = 0.2
 """What is less sure is no label."""
 
@@ -72,13 +73,13 @@ def confidences(logits: Tensor, probed: Tensor, meaning: Meaning) -> Tensor:
     """
     ablated, there = probed.float().chunk(2)
     logits = logits.float()
-    added = logits - ablated
+    added, whole = logits - ablated, logits
     if meaning.exclusive:  # a constant on all classes means nothing there
-        added = added - added.mean(1, keepdim=True)
+        added, whole = added - added.mean(1, keepdim=True), logits - logits.mean()
         spread = logits.std() / there.std(1).mean().clamp_min(1e-12)
         there = SHARPNESS * spread * there + PRIOR * logits
     added = added.clamp_min(0)
-    enough = added > SHARE * added.mean(0)
+    enough = added > SHARE / len(added) * torch.maximum(added.sum(0), whole)
     return torch.where(enough, meaning.probabilities(there), 0.0)
 
 
