@@ -18,6 +18,7 @@ from dff.explain.drawing import Drawing, file_name
 from dff.explain.photo import Photo, Target, clips_of
 from dff.explain.questions.evidence import Evidence
 from dff.explain.questions.labels import photo_labels
+from dff.explain.sheet import draw_sheet
 from dff.files import Content, csv_text, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
@@ -36,6 +37,7 @@ __all__ = [
 Settings = Mapping[str, Any] | None
 """The settings of a run that differ from the defaults, as plain data; None in Python."""
 
+SHEET = "sheet.png"
 FORMATS = ("png", "json", "csv", "arrays")
 
 
@@ -72,10 +74,10 @@ def save(
         top_k: classes a concept in legends and JSON.
         target: class of bars and Grad-CAM; None is each photo's likeliest.
         formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
-            ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "csv":
-            ``concepts.csv``, a row a concept and image; "arrays":
-            ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
-            has a head) and ``bank.safetensors``. None is all of them.
+            ``NAME_panel.png``, and of several ``sheet.png`` (:func:`dff.explain.sheet.draw_sheet`);
+            "json": ``explanation.json`` (:func:`as_dict`); "csv": ``concepts.csv``, a row a concept
+            and image; "arrays": ``arrays.safetensors`` (coefficients of each photo, components,
+            logits if the model has a head) and ``bank.safetensors``. None is all of them.
         smooth: draw the maps as they are, not fitted to the photo's edges.
         outline: draw lines around the concepts.
         evidence: for each photo or clip what else was asked about it, to be drawn as bars.
@@ -101,6 +103,8 @@ def save(
             )
             files[f"{name}_concepts.png"] = png(drawing.overlay)
             files[f"{name}_panel.png"] = png(partial(_last, drawing))
+        if len(clips) > 1:
+            files[SHEET] = png(partial(draw_sheet, clips, top_k=top_k, smooth=smooth))
     report = as_dict(photos, top_k=top_k, settings=settings)
     if "json" in chosen:
         files["explanation.json"] = json_text(report)
@@ -124,6 +128,7 @@ def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
     files = []
     if "png" in formats:
         files += [f"{name}_{picture}.png" for name in names for picture in ("concepts", "panel")]
+        files += [SHEET] if len(names) > 1 else []
     if "json" in formats:
         files.append("explanation.json")
     if "csv" in formats:

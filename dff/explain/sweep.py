@@ -14,18 +14,17 @@ from PIL import Image
 from dff.concepts import Branch, ConceptBank, Selection
 from dff.errors import shortened
 from dff.explain.explanation import Explanation
-from dff.explain.photo import Photo
 from dff.explain.questions.labels import photo_labels
 from dff.explain.saving import Settings, file_names
+from dff.explain.sheet import clear_where
 from dff.files import Content, json_text
 from dff.manifest import Manifest
-from dff.maps import fitted, within
 from dff.rendering import TreeNode, concept_tree, curves, panel
 from dff.rendering.files import png
 
 __all__ = ["Sweep", "output_names"]
 
-THUMBNAIL, PALE, ACROSS = 96, 240, 4
+THUMBNAIL, ACROSS = 96, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,20 +152,11 @@ def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[
     labels = photo_labels(explanation.photos[photo], top_k=1)
     return [
         TreeNode(
-            picture=picture,
+            picture=clear_where(explanation.photos[photo], k, 2 * THUMBNAIL),
             color=explanation.bank.colors[k],
             title=labels[k][0].name if labels[k] else f"{k + 1}",
             parent=branch.parents[k] if branch else None,
             overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
         )
-        for k, picture in enumerate(_thumbnails(explanation[photo].photos[0]))
+        for k in range(len(explanation.bank))
     ]
-
-
-def _thumbnails(photo: Photo) -> Sequence[np.ndarray]:
-    """Return for each concept the small photo, clear where the concept is, pale elsewhere."""
-    pixels = photo.picture.pixels
-    height, width = within(pixels.shape[:2], 2 * THUMBNAIL)
-    small = fitted(pixels, (height, width))
-    clear = [0.2 + 0.8 * np.clip(1.5 * m[..., None], 0, 1) for m in photo.heatmaps((height, width))]
-    return [(small * share + PALE * (1 - share)).astype(np.uint8) for share in clear]

@@ -1,0 +1,80 @@
+"""The sheet of several photos in shared concepts: a row a concept, a column a photo."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from dff.concepts import titles
+from dff.explain.drawing import Drawing
+from dff.explain.photo import Photo
+from dff.explain.questions.labels import photo_labels
+from dff.labels import NO_CLASS, short_name
+from dff.maps import fitted, within
+from dff.rendering import LegendEntry, Line, contact_sheet
+
+__all__ = ["clear_where", "draw_sheet"]
+
+COLUMNS = 8
+TILE = 160
+PALE = 238
+WHITE = (255, 255, 255)
+
+
+def draw_sheet(
+    clips: Sequence[Sequence[Photo]], *, top_k: int = 3, smooth: bool = False
+) -> Image.Image:
+    """Draw a row for each concept: each photo clear where the concept is, and pale elsewhere.
+
+    The first row is the photos with all concepts. Of more than eight photos a concept's row shows
+    those in which it is most present. Beside it stands what it speaks for, and in how many photos.
+
+    Args:
+        clips: photos that share concepts, each alone, or clips (their first frames are shown).
+        top_k: most classes a concept.
+        smooth: as of :class:`dff.explain.drawing.Drawing`.
+    """
+    photos = [clip[0] for clip in clips]
+    bank = photos[0].bank
+    shown = photos[:COLUMNS]
+    painted = [Drawing([one], smooth=smooth).overlay(with_legend=False) for one in shown]
+    title = "all concepts" if len(photos) <= COLUMNS else f"the first {COLUMNS} of {len(photos)}"
+    rows: list[tuple[LegendEntry, Sequence[np.ndarray | Image.Image]]] = [
+        (LegendEntry(WHITE, title), painted)
+    ]
+    presence = np.stack([photo.maps().mean((1, 2)) for photo in photos])
+    spoken = _spoken(photos, top_k)
+    for k, name in enumerate(titles(bank.names)):
+        best = [*range(len(photos))]
+        if len(best) > COLUMNS:
+            best = np.argsort(-presence[:, k], kind="stable")[:COLUMNS].tolist()
+        pictures = [clear_where(photos[i], k, TILE) for i in best]
+        rows.append((LegendEntry(bank.colors[k], name, float(bank.shares[k]), spoken[k]), pictures))
+    return contact_sheet(rows, tile=TILE)
+
+
+def clear_where(photo: Photo, concept: int, side: int) -> np.ndarray:
+    """Return the photo, `side` pixels on its longer side, clear where a concept (from 0) is."""
+    size = within(photo.picture.pixels.shape[:2], side)
+    share = 0.2 + 0.8 * np.clip(1.5 * photo.heatmaps(size)[concept][..., None], 0, 1)
+    return (fitted(photo.picture.pixels, size) * share + PALE * (1 - share)).astype(np.uint8)
+
+
+def _spoken(photos: Sequence[Photo], top_k: int) -> list[list[Line]]:
+    """Return for each concept the classes that come first, and in how many photos they do."""
+    shared = photos[0].shared
+    if shared.unscored:
+        return [[] for _ in range(len(shared.bank))]
+    each = [photo_labels(photo, top_k=1) for photo in photos]
+    found: list[list[Line]] = []
+    for column in zip(*each, strict=True):
+        first = Counter(labels[0].index for labels in column if labels)
+        lines: list[Line] = [
+            (short_name(index, shared.class_names), f"{count} of {len(photos)}")
+            for index, count in first.most_common(top_k)
+        ]
+        found.append(lines or [NO_CLASS])
+    return found
