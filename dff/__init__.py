@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
     from dff.concepts import ConceptBank
     from dff.errors import DFFError
-    from dff.explain import Explainer, Explanation, Sweep
+    from dff.explain import Comparison, Explainer, Explanation, Sweep
     from dff.images import Preprocessing, read_image
     from dff.models import list_models, load_model
     from dff.nmf import NMF, SemiNMF
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NMF",
+    "Comparison",
     "ConceptBank",
     "ConceptModule",
     "DFFError",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "dff.explain",
     "ConceptBank": "dff.concepts",
     "ConceptModule": "dff.scoring",
     "DFFError": "dff.errors",

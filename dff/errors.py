@@ -8,6 +8,7 @@ and exits with :attr:`DFFError.exit_code`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -81,8 +82,16 @@ class MissingExtraError(DFFError, ImportError):
 
 
 def closest(name: str, known: Iterable[str], *, count: int = 3) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for the known names nearest to `name`, else ''."""
-    matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    """Return ``"; did you mean 'a' or 'b'?"`` for the known names nearest to `name`, else ''.
+
+    Those that hold it as a word come first (a tabby cat, then a cat bear), then close spellings.
+    """
+    names = list(known)
+    word = re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
+    holding = [known for known in names if name and word.search(known)]
+    holding.sort(key=lambda known: not known.lower().endswith(name.lower()))
+    near = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    matches = list(dict.fromkeys([*holding, *near]))[:count]
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
 import io
@@ -16,7 +17,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,7 @@ from dff.errors import OutputError
 __all__ = [
     "Content",
     "aside",
+    "csv_text",
     "digest_of",
     "fill",
     "is_regular",
@@ -38,6 +40,7 @@ __all__ = [
 Content = bytes | str | Callable[[Any], object]
 """What a file shall hold: bytes, text (UTF-8), or a function that writes to the open file."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -125,6 +128,19 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """
     text = json.dumps(_finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV (RFC 4180, but for "\\n" at the end of lines); None is an empty cell.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it, as there.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([f"'{v}" if isinstance(v, str) and v[:1] in FORMULA else v for v in row])
+    return re.sub("[\ud800-\udfff]", "\ufffd", text.getvalue())
 
 
 def _finite(value: Any) -> Any:

@@ -99,7 +99,8 @@ def _by_name(target: str, names: Sequence[str] | None) -> int:
         for synonym in (name, *name.split(",")):
             known.setdefault(synonym.strip().lower(), {})[index] = None
     if wanted not in known:
-        hint = closest(wanted, known) or "; give an index, or a name of its labels"
+        single = [name for name in known if "," not in name]  # not all synonyms in a row
+        hint = closest(wanted, single) or "; give an index, or a name of its labels"
         raise UsageError(f"there is no class {target!r}{hint}")
     bearers = list(known[wanted])
     if len(bearers) > 1:

@@ -90,7 +90,7 @@ def test_analyze_writes_and_prints(dff, tmp_path):
     assert status == 0
     names = {
         "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
-        "explanation.json", "arrays.safetensors", "bank.safetensors",
+        "explanation.json", "concepts.csv", "arrays.safetensors", "bank.safetensors",
     }  # fmt: skip
     assert {p.name for p in out.iterdir()} == {*names, RECORD}
     for name in names:
@@ -159,7 +159,7 @@ def test_layers_and_models(dff):
         (("one.jpg", "--layer", "3"), 1, "'3' has no grid"),
         (("one.jpg", "--mean", "a"), 2, "--mean takes one number, or one a channel"),
         (("one.jpg", "--std", "0"), 2, "std must be positive"),
-        (("one.jpg", "--format", "gif"), 2, "choose from png, json, arrays"),
+        (("one.jpg", "--format", "gif"), 2, "choose from png, json, csv, arrays"),
         (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),
         (("one.jpg", "--device", "abacus"), 2, "'abacus' cannot be used"),
         (("oen.jpg",), 1, "did you mean 'one.jpg'"),

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dff.cli import main
+from dff.cli.reports import signed, verdict
 from tests.test_cli import FACTORY
 
 
@@ -51,8 +52,49 @@ def test_evidence_is_printed_and_written(folder, capsys):
     text = capsys.readouterr().out
     assert "one: evidence for" in text
     assert "two: evidence for" in text
-    for line in ("rest", "gap", "logit"):
+    for line in ("what no concept explains", "missed by the sum", "logit of the class"):
         assert f"\n {line} " in text
+    assert "-0.000" not in text
+    assert "sobol: share of the logit's variance" in text
+    assert analyze(folder, *asked, "--target", "dog", "--versus", "swan") == 0
+    text = capsys.readouterr().out
+    assert "the rest of the model is linear here, so contributions, ablation and gradient" in text
+    assert "concept contributions blur sobol" in " ".join(text.split())
+    assert "difference of the logits" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.0004, "0.000"), (0.0, "0.000"), (-0.0006, "-0.001"), (2.5, "+2.500")]
+)
+def test_no_sign_of_nothing(value, text):
+    assert signed(value) == text
+
+
+FIGURES = {
+    "target": "cat", "concept_deletion_auc": 0.02, "concept_insertion_auc": 0.3,
+    "random_deletion_auc": 0.1, "random_insertion_auc": 0.1, "pixel_deletion_auc": 0.1,
+    "pixel_insertion_auc": 0.2, "logit_correlation": 0.998, "top1_agreement": 1.0,
+    "contribution_gap": 1e-7, "randomized_similarity": 0.56,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "the class falls faster as the most important concepts are taken out (0.02) than in "
+             "random order (0.1): they matter as they say; the concepts alone make the model say "
+             "the same; with its weights shuffled"),
+        ({"concept_deletion_auc": 0.1}, "no faster"),
+        ({"logit_correlation": 0.7}, "the concepts alone make the model say something else"),
+        ({"top1_agreement": 0.0}, "the concepts alone make the model say something else"),
+        ({"contribution_gap": 0.2}, "contributions miss 20% of the logit"),
+        ({"randomized_similarity": 0.9}, "the maps stay nearly the same (0.9)"),
+        ({"randomized_similarity": None}, "they matter as they say; the concepts alone make the "
+                                          "model say the same"),
+    ],
+)  # fmt: skip
+def test_a_check_is_said_in_words(changed, said):
+    assert said in verdict({**FIGURES, **changed})
 
 
 def test_check_prints_its_figures_and_draws_curves(folder, capsys):
@@ -60,6 +102,8 @@ def test_check_prints_its_figures_and_draws_curves(folder, capsys):
     text = capsys.readouterr().out
     for measure in ("concept deletion auc", "logit correlation", "randomized similarity"):
         assert measure in text
+    assert text.count("verdict: ") == 2
+    assert "near 1" in text
     for name in ("one", "two"):
         assert Image.open(folder / "out" / f"{name}_check.png").size == (720, 400)
 

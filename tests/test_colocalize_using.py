@@ -134,6 +134,7 @@ def test_find_writes_the_best_images(run, tmp_path):
     table = run.table("instances").to_pylist()
     mine = [r["strength"] for r in table if r["concept"] == 2 and r["x0"] is not None]
     assert max(strengths) == max(mine)
+    assert strengths == sorted(strengths, reverse=True)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > (2 if len(found) > 10 else 1) * 144
     with pytest.raises(UsageError, match=r"there is no concept named 'tail', but Concept 1, "):
@@ -233,6 +234,10 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     status, text, _ = command(capsys, "find", out, "--concept", 1, "--top", 3)
     assert status == 0
     assert "find-1.png" in text
+    shown = [int(line.split("%")[0]) for line in text.splitlines()[1:] if "%" in line]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == 3
+    assert max(shown) <= 100
     assert command(capsys, "name", out, 1, "blob")[:2] == (0, "Concept 1 is now 1 blob\n")
     monkeypatch.setattr(sys, "argv", ["dff"])
     photo = next(data.rglob("0*.png"))

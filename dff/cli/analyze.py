@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import (
-    complain,
-    print_json,
-    print_table,
-    progress,
-    say,
-    settings,
-    swatch,
-    working,
-)
+from dff.cli.banks import of_bank
+from dff.cli.console import complain, print_json, progress, say, settings, suggest, working
 from dff.cli.outputs import grouped, photo_name, planned, reserve
+from dff.cli.reports import print_explanation, weigh
+from dff.cli.settings_file import SaveSettings, SettingsFile, differing, finish, model_words
 from dff.errors import (
     DFFError,
     FactorizationError,
@@ -30,11 +24,7 @@ from dff.errors import (
 )
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from dff.explain import Explainer, Explanation
-    from dff.explain.questions.evidence import Evidence
-    from dff.files import Content
+    from dff.explain import Explainer
     from dff.images import Picture
 
 __all__ = ["analyze"]
@@ -44,6 +34,7 @@ _TRUST = "Evidence"
 
 @opt.with_model()
 def analyze(
+    ctx: typer.Context,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -63,11 +54,19 @@ def analyze(
         ),
     ] = None,
     bank: Annotated[
-        str | None, typer.Option(help="Explain in the concepts of this bank instead.")
+        str | None,
+        typer.Option(help="Explain in the concepts of this bank, by the model that it names."),
     ] = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="Find concepts that all photos share.")
     ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NUMBER=NAME names a concept, here and in the bank (again for more).",
+            metavar="NUMBER=NAME",
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(help="Class of Grad-CAM: name or index. Default: the likeliest."),
@@ -106,7 +105,7 @@ def analyze(
         list[str] | None,
         typer.Option(
             "--format",
-            help="What to write: png, json, arrays (again for more). Default: all.",
+            help="What to write: png, json, csv, arrays (again for more). Default: all.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -122,6 +121,8 @@ def analyze(
         bool,
         typer.Option("--outline", help="Draw lines around the concepts.", rich_help_panel="Output"),
     ] = False,
+    settings_file: SettingsFile = None,
+    save_settings: SaveSettings = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -137,7 +138,15 @@ def analyze(
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     chosen_formats, asked = check_formats(formats), check_evidence(evidence)
     kept = ConceptBank.load(bank) if bank else None
+    if kept is not None and bank:
+        chosen = of_bank(chosen, kept, bank, opt.typed(ctx, or_in_file=not kept.recipe))
+        if chosen.model != kept.model:  # the same one, elsewhere
+            kept = kept.renamed(model=chosen.model)
     sources = spread(images)
+    if name and len(sources) > 1 and not (shared or kept):
+        raise UsageError("--name: each photo has concepts of its own, but with --shared or --bank")
+    fixed = count if isinstance(count, int) else None
+    names = opt.parse_names(name or (), len(kept) if kept else fixed)
     groups = grouped(sources, out, shared)
     reserve(
         {
@@ -147,6 +156,7 @@ def analyze(
         [*sources, bank, *chosen.files()],
     )
     explainer: Explainer | None = None
+    asked_for = differing(ctx)
     reports: list[dict[str, Any]] = []
     broken: list[DFFError] = []
     for folder, group in progress(list(groups.items()), "analysing"):
@@ -159,6 +169,8 @@ def analyze(
         with working(f"analysing {len(pictures)} photo{'s' * (len(pictures) > 1)}"):
             try:
                 result = explainer(pictures, concepts=count, bank=kept)
+                opt.parse_names(name or (), len(result.bank))
+                result = result.named(names)
             except (ImageError, FactorizationError, OutOfMemoryError) as error:
                 if len(groups) == 1:
                     raise
@@ -170,14 +182,17 @@ def analyze(
             ]
             paths = result.save(
                 folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth,
-                outline=outline, evidence=found,
+                outline=outline, evidence=found, settings=asked_for,
             )  # fmt: skip
-        report = result.as_dict(top_k=top_k)
+        report = result.as_dict(top_k=top_k, settings=asked_for)
         if explainer.untrained:
             say(opt.UNTRAINED)
-        _report(result, paths, top_k)
-        paths += _trust(result, report["images"], folder, found, check, target)
+        print_explanation(result, paths, top_k)
+        paths += weigh(result, report["images"], folder, found, check, target, versus)
         reports.append({**report, "paths": [str(p) for p in paths]})
+    if reports:
+        finish(ctx)
+        _suggest(ctx, groups, chosen_formats)
     if json and reports:
         print_json(reports[0] if len(groups) == 1 else reports)
     _end(broken, alone=len(sources) == 1)
@@ -208,6 +223,23 @@ def _loaded(chosen: opt.ModelOptions, sources: list[str], factorizer: str | None
     return explainer
 
 
+def _suggest(ctx: typer.Context, groups: dict[Path, list[str]], formats: Sequence[str]) -> None:
+    """Print the command that may come next; `groups` are the photos by their results' folder."""
+    from dff.models import is_code
+
+    photos = [photo for group in groups.values() for photo in group]
+    again = [*(photos[:4] if len(photos) < 5 else ["PHOTOS"]), *model_words(ctx)]
+    if ctx.params["bank"] is None and len(groups) > 1:
+        suggest(["dff", "analyze", *again, "--shared"], "concepts that the photos share")
+    elif ctx.params["bank"] is None and "arrays" in formats and ctx.params["weights"] != "random":
+        bank, model = next(iter(groups)) / "bank.safetensors", ctx.params["model"]
+        words = ["dff", "analyze", "OTHER.jpg", "--bank", str(bank)]
+        words += ["--model", model] if is_code(model) else []
+        suggest(words, "the same concepts in another photo")
+    else:
+        suggest(["dff", "sweep", *again], "how many concepts there are")
+
+
 def _end(broken: list[DFFError], *, alone: bool) -> None:
     """Say what went wrong with photos, and exit if anything did."""
     if not broken:
@@ -217,109 +249,3 @@ def _end(broken: list[DFFError], *, alone: bool) -> None:
     for error in broken:
         complain(error)
     raise typer.Exit(1)
-
-
-def _trust(
-    result: Explanation,
-    images: list[dict[str, Any]],
-    folder: Path,
-    evidence: Sequence[Sequence[Evidence]],
-    check: bool,
-    target: str | None,
-) -> list[Path]:
-    """Add evidence and checks to what is reported of each photo, and write both."""
-    from dff.explain.saving import file_names
-    from dff.files import json_text
-    from dff.manifest import Manifest
-    from dff.rendering.files import png
-
-    if not any(evidence) and not check:
-        return []
-    files: dict[str, Content] = {}
-    reported = iter(images)
-    names = file_names(result.photos)
-    for photo, name, found in zip(result.clips, names, evidence, strict=True):
-        about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
-        if found:
-            about["evidence"] = _evidence(photo, found)
-        if check:
-            about["check"], plot = _check(photo, target)
-            files[f"{name}_check.png"] = png(plot)
-    files["evidence.json"] = json_text(images)
-    paths = Manifest(folder).write(files)
-    for path in paths:
-        say(str(path))
-    return paths
-
-
-def _evidence(photo: Explanation, found: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Print a photo's evidence, a column a kind, and return it as data."""
-    from dff.concepts import titles
-
-    columns = [evidence.as_dict() for evidence in found]
-    rows = [
-        [name, *(f"{column['values'][k]:+.3f}" for column in columns)]
-        for k, name in enumerate(titles(photo.bank.names))
-    ]
-    for line in ("rest", "gap", "logit"):  # of contributions, which add up
-        if any(line in column for column in columns):
-            values = (f"{column[line]:+.3f}" if line in column else "" for column in columns)
-            rows.append([line, *values])
-    say(f"{photo.name}: evidence for {columns[0]['target']}")
-    print_table(["concept", *(f">{column['kind']}" for column in columns)], rows)
-    return columns
-
-
-def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Callable[[], Image]]:
-    """Print a photo's check, and return its figures and what draws its curves."""
-    shown = photo.name
-    with working(f"checking {shown}"):
-        measured = photo.check(target)
-    figures = measured.as_dict()
-    rows = [
-        (name.replace("_", " "), "not defined" if value is None else f"{value:.3g}")
-        for name, value in figures.items()
-        if name != "target"
-    ]
-    say(f"{shown}: faithfulness for {measured.target}")
-    print_table(["measure", ">value"], rows)
-    return figures, measured.plot
-
-
-def _report(result: Explanation, paths: list[Path], top_k: int) -> None:
-    """Print the table of concepts, the photos' own classes if there are any, and the paths."""
-
-    from dff.concepts import titles
-
-    def classes(scores: Any) -> str:
-        return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
-
-    bank = result.bank
-    kind = "photo" if result.photos[0].strip is None else "frame"
-    rows = [
-        (
-            swatch("#" + bytes(color.tolist()).hex(), name),
-            f"{share:.0%}",
-            classes(result.top_classes(k, top_k=top_k)),
-        )
-        for k, (color, name, share) in enumerate(
-            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
-        )
-    ]
-    say(f"{bank.model}, layer {bank.layer}, {len(result)} {kind}(s)")
-    say(f"output: {result.meaning}")
-    if result.shared.headless:
-        print_table(["concept", ">share"], [row[:2] for row in rows])
-    else:
-        print_table(["concept", ">share", "top classes at full presence"], rows)
-        if result.unscored:
-            say(result.unscored)
-        for clip in result.clips:
-            say(f"{clip.name}: {classes(clip.predictions(top_k=3))}")
-    for photo in result.photos:
-        if photo.picture.shown and photo.image.shape[0] != 3:
-            say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
-    say(f"the concepts leave {bank.rest:.0%} of the activations unexplained")
-    say()
-    for path in paths:
-        say(str(path))

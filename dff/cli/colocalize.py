@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, say, settings, swatch, working
+from dff.cli.console import print_json, print_table, say, settings, suggest, swatch, working
+from dff.cli.settings_file import SaveSettings, SettingsFile, finish
 
 if TYPE_CHECKING:
     from dff.colocalization import Run
@@ -25,6 +26,7 @@ _MASKS, _SPEED = "Masks and boxes", "Speed and memory"
 
 @opt.with_model()
 def colocalize(
+    ctx: typer.Context,
     dataset: Annotated[
         str,
         typer.Argument(
@@ -106,6 +108,8 @@ def colocalize(
     force: Annotated[
         bool, typer.Option("--force", help="Start over where the settings differ.")
     ] = False,
+    settings_file: SettingsFile = None,
+    save_settings: SaveSettings = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -140,12 +144,18 @@ def colocalize(
             opened, out, model=explainer, concepts=count, options=options, masks=masks,
             force=force, progress=report,
         )  # fmt: skip
-    if json and ranks.first:
+    if not ranks.first:
+        return
+    if json:
         print_json(run.summary())
-    elif ranks.first:
-        if explainer.untrained:
-            say(opt.UNTRAINED)
-        _report(run)
+    if explainer.untrained:
+        say(opt.UNTRAINED)
+    _report(run)
+    finish(ctx)
+    suggest(
+        ["dff", "find", str(out), "--concept", "1"],
+        "the images that show concept 1 best; `dff name` names it",
+    )
 
 
 def _number(text: str) -> float | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -35,6 +36,7 @@ __all__ = [
     "progress",
     "say",
     "settings",
+    "suggest",
     "swatch",
     "working",
 ]
@@ -125,6 +127,12 @@ def say(text: str = "") -> None:
     """Print a line of the result, unless --quiet."""
     if not settings.quiet:
         _write(clean(text))
+
+
+def suggest(words: Sequence[str], why: str) -> None:
+    """Print a command that may come next, to people: what is piped is for programs."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        say(f"next: {shlex.join(words)}   ({why})")
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, say, settings, working
+from dff.cli.settings_file import SaveSettings, SettingsFile, finish
 
 if TYPE_CHECKING:
     from dff.activations.layers import LayerInfo
@@ -17,10 +18,13 @@ __all__ = ["layers", "models"]
 
 @opt.with_model("model", "weights", "num_classes", "size")
 def layers(
+    ctx: typer.Context,
     chosen: opt.ModelOptions,
     every: Annotated[
         bool, typer.Option("--all", help="List layers without the shape of a grid, too.")
     ] = False,
+    settings_file: SettingsFile = None,
+    save_settings: SaveSettings = None,
     json: opt.Json = False,
 ) -> None:
     """List the layers of a model that have a grid, and how far a patch moves each.
@@ -52,12 +56,12 @@ def layers(
     ]
     if json:
         print_json(rows)
-        return
     say(f"{chosen.model} at {side} x {side} px; default layer: {default.name}")
     print_table(
         ["", "layer", "type", ">channels", ">cells", ">stride", ">moves", "grid", "scores"],
         [_row(row) for row in rows],
     )
+    finish(ctx)
 
 
 def _described(layer: LayerInfo, side: int) -> dict[str, Any]:

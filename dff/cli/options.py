@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from dff.explain import Explainer
     from dff.models import LoadedModel
 
-__all__ = ["UNTRAINED", "ModelOptions", "folder", "numbers", "parse_concepts", "with_model"]
+__all__ = [
+    "UNTRAINED",
+    "ModelOptions",
+    "folder",
+    "numbers",
+    "parse_concepts",
+    "parse_names",
+    "typed",
+    "with_model",
+]
 
 UNTRAINED = "the weights are random: the scores mean nothing"
 
@@ -165,6 +174,13 @@ class ModelOptions:
         return explainer.finer(self.fine)
 
 
+def typed(ctx: typer.Context, *, or_in_file: bool = False) -> set[str]:
+    """Return the names of the parameters that the command line gives, or a file of settings."""
+    counted = ("COMMANDLINE", "DEFAULT_MAP") if or_in_file else ("COMMANDLINE",)
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source and source.name in counted}
+
+
 def with_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of :class:`ModelOptions` in place of its parameter ``chosen``.
 
@@ -225,6 +241,26 @@ def numbers(option: str, text: str) -> float | list[float]:
     if not values:
         raise UsageError(f"{option} takes one number, or one a channel (R,G,B), not {text!r}")
     return values[0] if len(values) == 1 else values
+
+
+def parse_names(texts: Sequence[str], most: int | None) -> dict[int, str]:
+    """Parse NUMBER=NAME, concepts counted from 1; return the names, counted from 0.
+
+    `most` is how many concepts there are, if that is known.
+    """
+    names: dict[int, str] = {}
+    for text in texts:
+        number, equals, name = text.partition("=")
+        if not equals or not number.strip().isdecimal():
+            raise UsageError(f'--name takes NUMBER=NAME, as in 2="striped fur", not {text!r}')
+        k = int(number)
+        if k < 1 or (most is not None and k > most):
+            to = "" if most is None else f" to {most}"
+            raise UsageError(f"--name: there is no concept {k}: they count from 1{to}")
+        if k - 1 in names:
+            raise UsageError(f"--name names concept {k} twice")
+        names[k - 1] = name
+    return names
 
 
 def parse_concepts(text: str) -> Any:

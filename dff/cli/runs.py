@@ -85,8 +85,11 @@ def find(
     if json:
         print_json({"sheet": str(path), "images": images})
         return
-    for row in images:
-        say(f"{row['strength']:.2f}  {row['path']}")
+    say("presence where the concept is strongest; 100% is full presence, or more")
+    print_table(
+        [">presence", "image"],
+        [(f"{min(row['strength'], 1):.0%}", row["path"]) for row in images],
+    )
     say(str(path))
 
 

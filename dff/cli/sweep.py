@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from dff.cli import options as opt
-from dff.cli.console import print_json, print_table, progress, say, settings, working
+from dff.cli.console import print_json, print_table, progress, say, settings, suggest, working
 from dff.cli.outputs import reserve
+from dff.cli.settings_file import SaveSettings, SettingsFile, differing, finish, model_words
 
 __all__ = ["sweep"]
 
 
 @opt.with_model()
 def sweep(
+    ctx: typer.Context,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -34,6 +36,8 @@ def sweep(
         ),
     ] = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
+    settings_file: SettingsFile = None,
+    save_settings: SaveSettings = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -56,10 +60,11 @@ def sweep(
         explainer = chosen.explainer()
     with working("sweeping"):
         swept = explainer.sweep(pictures, concepts=counts)
-        paths = [str(path) for path in swept.save(out)]
-    report = {**swept.as_dict(), "paths": paths}
+        paths = [str(path) for path in swept.save(out, settings=differing(ctx))]
+    report = {**swept.as_dict(settings=differing(ctx)), "paths": paths}
     if json:
         print_json(report)
+        finish(ctx)
         return
     print_table(
         ["", ">concepts", ">explained", ">stability"],
@@ -74,3 +79,17 @@ def sweep(
     say()
     for path in paths:
         say(path)
+    finish(ctx)
+    count = str(swept.selection.chosen)
+    suggest(
+        [
+            "dff",
+            "analyze",
+            *(images if len(images) < 5 else ["PHOTOS"]),
+            *model_words(ctx),
+            "--concepts",
+            count,
+        ]
+        + ["--shared"] * (len(images) > 1),
+        "these concepts, and what each says",
+    )

@@ -6,6 +6,7 @@ import contextlib
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -28,10 +29,11 @@ __all__ = ["find", "rename"]
 ACROSS = 10  # crops in one row of a sheet
 
 
-def find(
-    run: Run, concept: int | str, out: str | Path, *, top: int = 20
-) -> list[dict[str, object]]:
+def find(run: Run, concept: int | str, out: str | Path, *, top: int = 20) -> list[dict[str, Any]]:
     """Write a contact sheet of the images that show a concept best; return them, best first.
+
+    Which they are goes by the concept's strength (its presence at the peak, which counts up to
+    twice full presence) and how much of it there is; their order by strength alone.
 
     Args:
         run: a finished run.
@@ -47,6 +49,7 @@ def find(
         raise UsageError(f"top is 1 or more, not {top}")
     k = run.concept(concept)
     best = best_instances(run.folder, k, top)
+    best = [*sorted(best[:top], key=lambda instance: -instance.strength), *best[top:]]
     masks = masks_for(run.folder, {k: best})
     shown = crops(run.dataset(), best, run.bank.colors[k], k, masks, top)
     if not shown:
@@ -95,14 +98,9 @@ def rename(run: Run, concept: int | str, name: str) -> Run:
         UsageError: no such concept, or a name that is empty, a number, or taken.
         RunError: another process is at work in the run, or a file of it is damaged.
     """
-    k = run.concept(concept)
-    name = " ".join(name.split())
-    others = [other.lower() for i, other in enumerate(run.bank.names) if i != k]
-    if not name or name.isdigit() or name.lower() in others:
-        raise UsageError(f"a name is not empty, no number, and not another concept's: {name!r}")
+    bank = run.bank.renamed({run.concept(concept): name})
     folder = run.folder
     with folder.locked():
-        bank = run.bank.renamed({k: name})
         table = run.table("concepts")
         position = table.schema.get_field_index("name")
         table = table.set_column(position, table.schema.field("name"), [list(bank.names)])

@@ -89,6 +89,8 @@ class ConceptBank:
         unions: the members of each union of concepts that belong together, counted from 0, from
             small to large (:func:`dff.concepts.tree.unions`): objects where concepts are parts.
         union_scale: (unions,) full presence of each union: of the sum of its coefficients.
+        recipe: how the model is built by its name (:attr:`dff.models.LoadedModel.recipe`); empty
+            where that is not known.
     """
 
     components: Tensor
@@ -104,6 +106,7 @@ class ConceptBank:
     offset: Tensor | None = field(default=None, repr=False)
     unions: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     union_scale: Tensor | None = field(default=None, repr=False)
+    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("components", "scale", "shares"):
@@ -213,15 +216,25 @@ class ConceptBank:
     ) -> ConceptBank:
         """Return the bank with other names for some concepts (counted from 0), or for its model.
 
+        Names come to stand on one line.
+
         Raises:
-            UsageError: there is no such concept.
+            UsageError: there is no such concept, or a name is empty, a number, or taken.
         """
-        given = names or {}
+        given = {k: " ".join(name.split()) for k, name in (names or {}).items()}
         self._known(given)
+        renamed = tuple(given.get(i, old) for i, old in enumerate(self.names))
+        lower = [name.lower() for name in renamed]
+        for name in given.values():
+            if not name or name.isdigit() or lower.count(name.lower()) > 1:
+                raise UsageError(
+                    f"a name is not empty, no number, and not another concept's: {name!r}"
+                )
         return replace(
             self,
-            names=tuple(given.get(i, old) for i, old in enumerate(self.names)),
+            names=renamed,
             model=self.model if model is None else model,
+            recipe=self.recipe if model is None else {},
         )
 
     def merged(self, concepts: Sequence[int], *, name: str | None = None) -> ConceptBank:

@@ -13,8 +13,14 @@ from dff.errors import BankError
 __all__ = ["FACTS", "TENSORS", "check_facts", "check_tensors", "check_unions"]
 
 TENSORS = ("components", "scale", "shares", "offset", "union_scale")
-FACTS = ("model", "layer", "signed", "rest", "names", "rgb", "versions", "unions")
+FACTS = ("model", "layer", "signed", "rest", "names", "rgb", "versions", "unions", "recipe")
 LONGEST_NAME = 1000
+LONGEST_PATH = 4096
+RECIPE = {
+    "weights": str, "sha256": str, "labels": str, "num_classes": int, "size": int, "mean": list,
+    "std": list, "output_kind": str,
+}  # fmt: skip
+"""What a recipe may say (:attr:`dff.models.LoadedModel.recipe`), and of which type."""
 
 
 def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None:
@@ -89,3 +95,19 @@ def check_facts(facts: Mapping[str, Any]) -> None:
         raise BankError(f"the bank's rest is a finite number, not {str(facts['rest'])[:40]!r}")
     if not isinstance(facts["signed"], bool) or not isinstance(facts["versions"], dict):
         raise BankError("the bank's signed is true or false, and its versions a mapping")
+    _check_recipe(facts["recipe"])
+
+
+def _check_recipe(recipe: Any) -> None:
+    for name, value in recipe.items() if isinstance(recipe, dict) else [("recipe", recipe)]:
+        numbers = value if isinstance(value, list) else []
+        sound = (
+            type(value) is RECIPE.get(name)
+            and (not isinstance(value, str) or len(value) <= LONGEST_PATH)
+            and all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
+        )
+        if not sound:
+            raise BankError(
+                f"the bank's recipe of its model holds no such {str(name)[:40]!r}: "
+                f"{str(value)[:40]!r}"
+            )

@@ -83,6 +83,7 @@ class Explainer:
         headless: the model has no scores at all: photos have no classes either.
         unscored: why the concepts have no scores; None where they have.
         untrained: the weights are random, as was asked for: scores mean nothing.
+        recipe: how the model is built by its name, for banks; empty for a module of your own.
 
     Raises:
         UsageError: no such factorizer or kind of output, an output that cannot be of that kind, or
@@ -110,6 +111,11 @@ class Explainer:
         self.model = loaded.module if score else with_all_boxes(loaded.module)
         self.name, self.untrained = loaded.name, loaded.untrained
         self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
+        self.recipe = loaded.recipe and {
+            **{k: v for k, v in loaded.recipe.items() if k != "labels" or class_names is None},
+            "size": prep.size, "mean": list(prep.mean), "std": list(prep.std),
+            **({"output_kind": asked} if asked else {}),
+        }  # fmt: skip
         probe = probe_input((prep.size, prep.size), self.model, prep.channels, prep.frames)
         self.device, self.dtype = probe.device, probe.dtype
         self._memory = input_format(self.model)
@@ -200,7 +206,7 @@ class Explainer:
         def fit(rows: Tensor) -> tuple[ConceptBank, Tensor]:
             selection = select(rows, concepts, layer=self.layer)
             banks, coefficients = sweep_banks(selection, rows, model=self.name, layer=self.layer)
-            swept.append((selection, banks))
+            swept.append((selection, [replace(bank, recipe=self.recipe) for bank in banks]))
             return joined(banks), torch.cat(coefficients, 1)
 
         explanation = self._explain(images, fit, True)
@@ -264,8 +270,9 @@ class Explainer:
         batches: Sequence[Sequence[int]],
         result: PassResult,
     ) -> Explanation:
+        bank = result.bank if result.bank.recipe else replace(result.bank, recipe=self.recipe)
         shared = SharedConcepts(
-            result.bank, result.concept_logits.float().cpu(), self.class_names, self.unscored,
+            bank, result.concept_logits.float().cpu(), self.class_names, self.unscored,
             self.meaning,
         )  # fmt: skip
         photos: dict[int, list[Photo]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dff.explain import saving
 from dff.explain.drawing import Drawing, by_name, file_name
 from dff.explain.photo import ALL_OF_IT, Photo, Target, clips_of
 from dff.explain.questions.check import Check, check_photo
+from dff.explain.questions.comparison import By, Comparison, compare
 from dff.explain.questions.evidence import (
     Evidence,
     Targets,
@@ -147,6 +148,11 @@ class Explanation:
         """Return each concept's crop, name, share, and labels in the first photo."""
         return Drawing(clips_of(self.photos)[0], top_k=top_k).entries()
 
+    def named(self, names: dict[int, str]) -> Explanation:
+        """Return it with names for some concepts, from 0 (:meth:`dff.ConceptBank.renamed`)."""
+        shared = replace(self.shared, bank=self.bank.renamed(names))
+        return Explanation(tuple(replace(photo, shared=shared) for photo in self.photos))
+
     # All photos.
 
     @property
@@ -159,9 +165,9 @@ class Explanation:
         """(n, classes): the photos' class probabilities."""
         return self.meaning.probabilities(self.logits)
 
-    def as_dict(self, *, top_k: int = 3) -> dict[str, Any]:
+    def as_dict(self, *, top_k: int = 3, settings: saving.Settings = None) -> dict[str, Any]:
         """Return all scores as plain data (:func:`dff.explain.saving.as_dict`)."""
-        return saving.as_dict(self.photos, top_k=top_k)
+        return saving.as_dict(self.photos, top_k=top_k, settings=settings)
 
     def save(
         self,
@@ -173,12 +179,23 @@ class Explanation:
         smooth: bool = False,
         outline: bool = False,
         evidence: Sequence[Sequence[Evidence]] = (),
+        settings: saving.Settings = None,
     ) -> list[Path]:
         """Write pictures, scores, arrays and bank (:func:`dff.explain.saving.save`)."""
         return saving.save(
             self.photos, folder, top_k=top_k, target=target, formats=formats, smooth=smooth,
-            outline=outline, evidence=evidence,
+            outline=outline, evidence=evidence, settings=settings,
         )  # fmt: skip
+
+    def compare(
+        self, other: Explanation, *, by: By | None = None, threshold: float | None = None
+    ) -> Comparison:
+        """Match the concepts of another explanation.
+
+        By :func:`dff.explain.questions.comparison.compare`.
+        """
+        photos: Any = getattr(other, "photos", other)
+        return compare(self.photos, photos, by=by, threshold=threshold)
 
     # One photo: the first.
 

@@ -1,8 +1,8 @@
-"""Write an explanation to a folder: pictures, a JSON of all scores, arrays, the bank."""
+"""Write an explanation to a folder: pictures, all scores as JSON and CSV, arrays, the bank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -18,13 +18,14 @@ from dff.explain.drawing import Drawing, file_name
 from dff.explain.photo import Photo, Target, clips_of
 from dff.explain.questions.evidence import Evidence
 from dff.explain.questions.labels import photo_labels
-from dff.files import Content, json_text
+from dff.files import Content, csv_text, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.files import png
 
 __all__ = [
     "FORMATS",
+    "Settings",
     "as_dict",
     "check_formats",
     "file_names",
@@ -32,7 +33,10 @@ __all__ = [
     "save",
 ]
 
-FORMATS = ("png", "json", "arrays")
+Settings = Mapping[str, Any] | None
+"""The settings of a run that differ from the defaults, as plain data; None in Python."""
+
+FORMATS = ("png", "json", "csv", "arrays")
 
 
 def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
@@ -57,6 +61,7 @@ def save(
     smooth: bool = False,
     outline: bool = False,
     evidence: Sequence[Sequence[Evidence]] = (),
+    settings: Settings = None,
 ) -> list[Path]:
     """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
 
@@ -67,12 +72,14 @@ def save(
         top_k: classes a concept in legends and JSON.
         target: class of bars and Grad-CAM; None is each photo's likeliest.
         formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
-            ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "arrays":
+            ``NAME_panel.png``; "json": ``explanation.json`` (:func:`as_dict`); "csv":
+            ``concepts.csv``, a row a concept and image; "arrays":
             ``arrays.safetensors`` (coefficients of each photo, components, logits if the model
             has a head) and ``bank.safetensors``. None is all of them.
         smooth: draw the maps as they are, not fitted to the photo's edges.
         outline: draw lines around the concepts.
         evidence: for each photo or clip what else was asked about it, to be drawn as bars.
+        settings: plain data to keep with the scores (:func:`as_dict`).
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a file of
@@ -94,8 +101,11 @@ def save(
             )
             files[f"{name}_concepts.png"] = png(drawing.overlay)
             files[f"{name}_panel.png"] = png(partial(_last, drawing))
+    report = as_dict(photos, top_k=top_k, settings=settings)
     if "json" in chosen:
-        files["explanation.json"] = json_text(as_dict(photos, top_k=top_k))
+        files["explanation.json"] = json_text(report)
+    if "csv" in chosen:
+        files["concepts.csv"] = _table(report)
     if "arrays" in chosen:
         files["arrays.safetensors"] = to_safetensors(_arrays(photos))
         files["bank.safetensors"] = photos[0].bank.to_bytes()
@@ -116,12 +126,16 @@ def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
         files += [f"{name}_{picture}.png" for name in names for picture in ("concepts", "panel")]
     if "json" in formats:
         files.append("explanation.json")
+    if "csv" in formats:
+        files.append("concepts.csv")
     if "arrays" in formats:
         files += ["arrays.safetensors", "bank.safetensors"]
     return files
 
 
-def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
+def as_dict(
+    photos: Sequence[Photo], *, top_k: int = 3, settings: Settings = None
+) -> dict[str, Any]:
     """Return all scores as plain data, for JSON.
 
     Concepts are numbered from 1; each frame of a clip is an image. Shares, probabilities, mean
@@ -130,8 +144,8 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
     sure that is (:mod:`dff.scoring.labels`); a peak is (x, y) in the photo's pixels. `unscored`
     says why the concepts have no classes, where so: their lists of classes are empty, and without
     a head the photos' predictions, too. `output` is what the model's output was taken for, and by
-    which evidence
-    (:class:`dff.activations.outputs.Meaning`).
+    which evidence (:class:`dff.activations.outputs.Meaning`). `settings` are those of the run that
+    differ from the defaults, as the command line knows them; none in Python.
     """
     shared = photos[0].shared
     bank = shared.bank
@@ -140,6 +154,7 @@ def as_dict(photos: Sequence[Photo], *, top_k: int = 3) -> dict[str, Any]:
         "model": bank.model,
         "layer": bank.layer,
         "fine": photos[0].fine,
+        "settings": dict(settings or {}),
         "rest_share": round(bank.rest, 6),
         "output": shared.meaning.as_dict(),
         "unscored": shared.unscored,
@@ -190,6 +205,36 @@ def _image(photo: Photo, name: str, top_k: int) -> dict[str, Any]:
         "predictions": [asdict(c) for c in photo.predictions(top_k=5)],
         "concepts": concepts,
     }
+
+
+def _table(report: Mapping[str, Any]) -> str:
+    """Return what :func:`as_dict` says of the concepts in each image as CSV, a row for each.
+
+    Columns are named as there; class_1 is the likeliest at full presence, score_1 its probability.
+    """
+    rows = [
+        {
+            "image": image["image"],
+            "concept": concept["concept"],
+            "name": concept["name"],
+            "share": concept["share"],
+            "presence": there["presence"],
+            "coverage": there["coverage"],
+            **dict(zip(("peak_x", "peak_y"), there["peak"] or (None, None), strict=True)),
+            **_best(concept["top_classes"]),
+        }
+        for image in report["images"]
+        for concept, there in zip(report["concepts"], image["concepts"], strict=True)
+    ]
+    return csv_text([*rows[0]], [[*row.values()] for row in rows])
+
+
+def _best(classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for number, best in enumerate(classes, 1):
+        columns[f"class_{number}"] = best["name"]
+        columns[f"score_{number}"] = round(best["probability"], 6)
+    return columns
 
 
 def file_names(photos: Sequence[Photo]) -> list[str]:

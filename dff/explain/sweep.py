@@ -16,7 +16,7 @@ from dff.errors import shortened
 from dff.explain.explanation import Explanation
 from dff.explain.photo import Photo
 from dff.explain.questions.labels import photo_labels
-from dff.explain.saving import file_names
+from dff.explain.saving import Settings, file_names
 from dff.files import Content, json_text
 from dff.manifest import Manifest
 from dff.maps import fitted, within
@@ -110,8 +110,11 @@ class Sweep:
         ]
         return concept_tree(levels, tile=THUMBNAIL)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the curve and the tree as plain data, for JSON; concepts count from 1."""
+    def as_dict(self, *, settings: Settings = None) -> dict[str, Any]:
+        """Return the curve and the tree as plain data, for JSON; concepts count from 1.
+
+        `settings` as in :func:`dff.explain.saving.as_dict`.
+        """
         selection = self.selection
         return {
             "chosen": selection.chosen,
@@ -120,9 +123,10 @@ class Sweep:
             "explained": [round(float(v), 6) for v in selection.explained],
             "stability": [round(float(v), 6) for v in selection.stability],
             "parents": [[parent + 1 for parent in branch.parents] for branch in selection.branches],
+            "settings": dict(settings or {}),
         }
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, *, settings: Settings = None) -> list[Path]:
         """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree.
 
         Raises:
@@ -134,7 +138,7 @@ class Sweep:
         for i, name in enumerate(names):
             files[f"{name}_sweep.png"] = png(partial(self.overlays, i))
             files[f"{name}_tree.png"] = png(partial(self.tree, i))
-        files["sweep.json"] = json_text(self.as_dict())
+        files["sweep.json"] = json_text(self.as_dict(settings=settings))
         return manifest.write(files)
 
 

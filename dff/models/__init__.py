@@ -10,13 +10,14 @@ from __future__ import annotations
 from dff.models.detectors import with_all_boxes
 from dff.models.given import given_model
 from dff.models.loaded import LoadedModel, describe, without_head
-from dff.models.sources import list_models, load_model
+from dff.models.sources import is_code, list_models, load_model
 from dff.models.weights import load_weights, read_weights
 
 __all__ = [
     "LoadedModel",
     "describe",
     "given_model",
+    "is_code",
     "list_models",
     "load_model",
     "load_weights",

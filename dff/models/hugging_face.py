@@ -7,8 +7,9 @@ checkpoint lacks would be initialised by chance.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from dff.errors import MissingExtraError, ModelError
 from dff.images import Preprocessing
+from dff.models.hub import quick_hub
 from dff.models.loaded import (
     LoadedModel,
     describe,
@@ -43,25 +45,29 @@ def hugging_face(request: Request) -> LoadedModel:
         import transformers
     except ImportError:
         raise MissingExtraError("transformers", "hf") from None
-    try:
-        with _quietly(transformers):
+    local = os.path.isdir(request.name)
+    if request.name.startswith((".", os.sep)) and not local:
+        raise ModelError(f"the Hugging Face model {request.name!r} cannot be had: no such folder")
+    with _quietly(transformers), nullcontext("") if local else quick_hub() as why:
+        try:
             module, unscored = _built(request, transformers)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the Hugging Face model {request.name!r} cannot be had ({first_line(error)}); "
-            "give the name of an image classifier or of an encoder of images, or a local folder"
-        ) from error
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"the Hugging Face model {request.name!r} cannot be had "
+                f"({why or first_line(error)}); give hf:FOLDER, a local copy, or the name of an "
+                "image classifier or of an encoder of images, or use --model demo"
+            ) from error
+        described = describe(module)
+        prep = _preprocessing(request.name, described.preprocessing, transformers)
     if request.path:
         unscored = filled_but_for_head(module, read_weights(request.path), request) or unscored
-    described = describe(module)
     names = None if unscored else hugging_face_labels(module.config)
-    prep = _preprocessing(request.name, described.preprocessing, transformers)
     return LoadedModel(module, request.name, prep, names, unscored)
 
 
 def _built(request: Request, transformers: Any) -> tuple[Any, str | None]:
     """Return the module, and why it is not scored if it is not."""
-    config = transformers.AutoConfig.from_pretrained(request.name)
+    config = transformers.AutoConfig.from_pretrained(request.name, trust_remote_code=False)
     saved_as = list(config.architectures or [])
     if not request.num_classes and saved_as and not any(CLASSIFIER in one for one in saved_as):
         module = _images_alone(_made(transformers.AutoModel, request, config)[0], request.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -27,6 +27,9 @@ class LoadedModel:
         unscored: why its output is no scores of classes, as of a backbone (:func:`without_head`);
             None where it is, or where only the output can tell.
         untrained: its weights are random, as was asked for.
+        recipe: what :func:`load_model` was asked for beside the name, as plain data: "weights"
+            (with "sha256" where they are a file), "labels" (a file), "num_classes"; and, of an
+            explainer, "size", "mean", "std", "output_kind". Empty for a module of the user's.
     """
 
     module: nn.Module
@@ -35,6 +38,7 @@ class LoadedModel:
     class_names: tuple[str, ...] | None = None
     unscored: str | None = None
     untrained: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def without_head(what: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import urllib.error
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ import torch
 from torch import nn
 
 from dff.errors import MissingExtraError, ModelError, UsageError, closest
+from dff.files import digest_of
 from dff.images import Preprocessing
 from dff.labels import read_labels
+from dff.models.hub import quick_hub
 from dff.models.hugging_face import hugging_face
 from dff.models.loaded import (
     FRAMES,
@@ -29,7 +32,7 @@ from dff.models.loaded import (
 from dff.models.request import DEFAULT, RANDOM, Request, filled_but_for_head, first_line
 from dff.models.weights import class_count, read_weights
 
-__all__ = ["list_models", "load_model"]
+__all__ = ["is_code", "list_models", "load_model"]
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -98,7 +101,21 @@ def load_model(
         frames=own.frames,
     )
     untrained = str(weights) == RANDOM and source not in (_factory, _demo)
-    return replace(loaded, name=name, preprocessing=changed, untrained=untrained)
+    recipe = _recipe(str(weights), labels, num_classes)
+    return replace(loaded, name=name, preprocessing=changed, untrained=untrained, recipe=recipe)
+
+
+def _recipe(
+    weights: str, labels: str | Path | Sequence[str] | None, num_classes: int | None
+) -> dict[str, Any]:
+    """Return what was asked for, as plain data; paths as given, names of classes left out."""
+    said = {
+        "weights": weights,
+        "sha256": None if weights in (DEFAULT, RANDOM) else digest_of(weights),
+        "labels": str(labels) if isinstance(labels, (str, Path)) else None,
+        "num_classes": num_classes,
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _of_channels(
@@ -120,6 +137,11 @@ def _source_of(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
     if rest and (prefix.endswith(".py") or importlib.util.find_spec(prefix.split(".")[0])):
         return _factory, name
     return _torchvision, name
+
+
+def is_code(name: str) -> bool:
+    """Whether a model's name is that of a function of somebody's code, which would be run."""
+    return _source_of(name)[0] is _factory
 
 
 def _torchvision(request: Request) -> LoadedModel:
@@ -144,7 +166,8 @@ def _torchvision(request: Request) -> LoadedModel:
             reason = getattr(error, "reason", None) or error
             raise ModelError(
                 f"the default weights of {request.name} cannot be downloaded from {default.url} "
-                f"({reason}); give --weights FILE, or use --model demo, which needs no network"
+                f"({reason}); put that file into {os.path.join(torch.hub.get_dir(), 'checkpoints')}"
+                ", give --weights FILE, or use --model demo, which needs no network"
             ) from error
         return LoadedModel(module, request.name, own, tuple(default.meta["categories"]))
     module, unscored = _filled(_quietly(models.get_model, request.name), request)
@@ -192,16 +215,10 @@ def _timm(request: Request) -> LoadedModel:
         known = timm.list_models()
         raise ModelError(f"timm has no model {request.name!r}{closest(request.name, known)}")
     unscored = None
-    try:
-        if request.weights == DEFAULT:
-            module = timm.create_model(request.name, pretrained=True)
-        else:
-            module, unscored = _filled(lambda **kw: timm.create_model(request.name, **kw), request)
-    except (OSError, RuntimeError, urllib.error.URLError) as error:
-        raise ModelError(
-            f"the default weights of timm:{request.name} cannot be had ({first_line(error)}); "
-            "give --weights FILE"
-        ) from error
+    if request.weights == DEFAULT:
+        module = _pretrained(timm, request.name)
+    else:
+        module, unscored = _filled(lambda **kw: timm.create_model(request.name, **kw), request)
     settings = timm.data.resolve_model_data_config(module)
     fixed = bool((module.pretrained_cfg or {}).get("fixed_input_size", False))
     names = None
@@ -216,6 +233,17 @@ def _timm(request: Request) -> LoadedModel:
         tuple(names) if names else None,
         unscored or describe(module).unscored,
     )
+
+
+def _pretrained(timm: Any, name: str) -> Any:
+    with quick_hub() as why:
+        try:
+            return timm.create_model(name, pretrained=True)
+        except (OSError, RuntimeError, urllib.error.URLError) as error:
+            raise ModelError(
+                f"the default weights of timm:{name} cannot be had ({why or first_line(error)}); "
+                "give --weights FILE, or use --model demo, which needs no network"
+            ) from error
 
 
 def _factory(request: Request) -> LoadedModel:

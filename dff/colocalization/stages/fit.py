@@ -6,6 +6,7 @@ Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.back
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -82,7 +83,7 @@ def fit_bank(
     codes = estimator.fit_transform(rows) * lengths
     everywhere = torch.cat(ranks.gather(codes.cpu()))
     bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
-    return bank, total
+    return replace(bank, recipe=network.explainer.recipe), total
 
 
 def _sample(paths: Sequence[Path], rows: Tensor, total: int, concepts: int, ranks: Ranks) -> Tensor:

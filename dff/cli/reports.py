@@ -1,0 +1,206 @@
+"""What ``dff analyze`` prints of an explanation: its concepts, the evidence, the check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dff.cli.console import print_table, say, swatch, working
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dff.explain import Explanation
+    from dff.explain.questions.evidence import Evidence
+    from dff.files import Content
+
+__all__ = ["print_explanation", "weigh"]
+
+
+def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> None:
+    """Print the table of concepts, the photos' own classes if there are any, and the paths."""
+    from dff.concepts import titles
+
+    def classes(scores: Any) -> str:
+        return ", ".join(f"{c.name.split(',')[0]} {c.probability:.2f}" for c in scores)
+
+    bank = result.bank
+    kind = "photo" if result.photos[0].strip is None else "frame"
+    rows = [
+        (
+            swatch("#" + bytes(color.tolist()).hex(), name),
+            f"{share:.0%}",
+            classes(result.top_classes(k, top_k=top_k)),
+        )
+        for k, (color, name, share) in enumerate(
+            zip(bank.colors, titles(bank.names), bank.shares.tolist(), strict=True)
+        )
+    ]
+    say(f"{bank.model}, layer {bank.layer}, {len(result)} {kind}(s)")
+    say(f"output: {result.meaning}")
+    if result.shared.headless:
+        print_table(["concept", ">share"], [row[:2] for row in rows])
+    else:
+        print_table(["concept", ">share", "top classes at full presence"], rows)
+        if result.unscored:
+            say(result.unscored)
+        for clip in result.clips:
+            say(f"{clip.name}: {classes(clip.predictions(top_k=3))}")
+    for photo in result.photos:
+        if photo.picture.shown and photo.image.shape[0] != 3:
+            say(f"{photo.picture.name}: drawn over {photo.picture.shown}")
+    say(f"the concepts leave {bank.rest:.0%} of the activations unexplained")
+    say()
+    for path in paths:
+        say(str(path))
+
+
+def weigh(
+    result: Explanation,
+    images: list[dict[str, Any]],
+    folder: Path,
+    evidence: Sequence[Sequence[Evidence]],
+    check: bool,
+    target: str | None,
+    versus: str | None,
+) -> list[Path]:
+    """Add evidence and checks to what is reported of each photo, and write both."""
+    from dff.explain.saving import file_names
+    from dff.files import json_text
+    from dff.manifest import Manifest
+    from dff.rendering.files import png
+
+    if not any(evidence) and not check:
+        return []
+    files: dict[str, Content] = {}
+    reported = iter(images)
+    names = file_names(result.photos)
+    for photo, name, found in zip(result.clips, names, evidence, strict=True):
+        about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
+        if found:
+            about["evidence"] = _evidence(photo, found, versus)
+        if check:
+            about["check"], plot = _check(photo, target)
+            files[f"{name}_check.png"] = png(plot)
+    files["evidence.json"] = json_text(images)
+    paths = Manifest(folder).write(files)
+    for path in paths:
+        say(str(path))
+    return paths
+
+
+def _evidence(
+    photo: Explanation, found: Sequence[Evidence], versus: str | None
+) -> list[dict[str, Any]]:
+    """Print a photo's evidence, a column a kind, and return it as data."""
+    from dff.concepts import titles
+
+    shown, columns = photo.name, [evidence.as_dict() for evidence in found]
+    alike = _alike(columns)
+    printed = [c for c in columns if c["kind"] not in alike[1:]]
+    rows = [
+        [name, *(signed(column["values"][k]) for column in printed)]
+        for k, name in enumerate(titles(photo.bank.names))
+    ]
+    lines = {
+        "rest": "what no concept explains",
+        "gap": "missed by the sum",
+        "logit": "difference of the logits" if versus else "logit of the class",
+    }
+    for key, words in lines.items():  # of contributions, which add up
+        if any(key in column for column in printed):
+            values = (signed(column[key]) if key in column else "" for column in printed)
+            rows.append([words, *values])
+    shares = (
+        "; sobol: share of the logit's variance"
+        if any(c["kind"] == "sobol" for c in columns)
+        else ""
+    )
+    say(f"{shown}: evidence for {columns[0]['target']}, in logits (more speaks for it){shares}")
+    print_table(["concept", *(f">{column['kind']}" for column in printed)], rows)
+    if alike:
+        named = f"{', '.join(alike[:-1])} and {alike[-1]}"
+        say(f"the rest of the model is linear here, so {named} agree: printed once")
+    return columns
+
+
+def _alike(columns: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the kinds of evidence that say the same, as where the rest of the model is linear."""
+    linear = [c for c in columns if c["kind"] in ("contributions", "ablation", "gradient")]
+    rows = [[round(value, 3) for value in column["values"]] for column in linear]
+    near = all(abs(a - b) < 0.002 for row in rows for a, b in zip(rows[0], row, strict=True))
+    return [column["kind"] for column in linear] if near and len(linear) > 1 else []
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign and three decimals; what rounds to nothing has no sign."""
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+
+
+def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Callable[[], Image]]:
+    """Print a photo's check, and return its figures and what draws its curves."""
+    shown = photo.name
+    with working(f"checking {shown}"):
+        measured = photo.check(target)
+    figures = measured.as_dict()
+    rows = [
+        (
+            name.replace("_", " "),
+            "not defined" if value is None else f"{value:.3g}" if value > 1e-4 else "0",
+            GOOD.get(name, ""),
+        )
+        for name, value in figures.items()
+        if name != "target"
+    ]
+    say(f"{shown}: faithfulness for {measured.target}")
+    print_table(["measure", ">value", "good is"], rows)
+    say(f"verdict: {verdict(figures)}")
+    return figures, measured.plot
+
+
+GOOD = {
+    "concept_deletion_auc": "less than random deletion",
+    "concept_insertion_auc": "more than random insertion",
+    "pixel_deletion_auc": "small",
+    "pixel_insertion_auc": "large",
+    "logit_correlation": "near 1",
+    "top1_agreement": "1: the same class",
+    "contribution_gap": "near 0",
+    "randomized_similarity": "below 0.8",
+}
+UNRELATED = 0.8
+"""Up to so much alike are the concept maps of unrelated photos: 0.37 to 0.77, 90 % of pairs."""
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Return in words what a check's figures say (:meth:`dff.explain.check.Check.as_dict`)."""
+    ours, random = figures["concept_deletion_auc"], figures["random_deletion_auc"]
+    said = []
+    if ours < random:
+        said.append(
+            f"the class falls faster as the most important concepts are taken out ({ours:.3g}) "
+            f"than in random order ({random:.3g}): they matter as they say"
+        )
+    else:
+        said.append(
+            f"the class falls no faster as the most important concepts are taken out ({ours:.3g}) "
+            f"than in random order ({random:.3g}): their order says little"
+        )
+    same = figures["logit_correlation"] >= 0.95 and figures["top1_agreement"] == 1
+    said.append(
+        "the concepts alone make the model say "
+        + ("the same" if same else "something else: more concepts may help")
+    )
+    if figures["contribution_gap"] > 0.05:
+        said.append(f"contributions miss {figures['contribution_gap']:.0%} of the logit")
+    alike = figures["randomized_similarity"]
+    if alike is not None:
+        said.append(
+            f"with its weights shuffled the maps stay nearly the same ({alike:.2g}): they show how "
+            "the photo is laid out, more than what the model has learnt"
+            if alike >= UNRELATED
+            else f"with its weights shuffled the maps are no more alike ({alike:.2g}) than those "
+            "of unrelated photos: they show what the model has learnt"
+        )
+    return "; ".join(said)
