@@ -110,3 +110,18 @@ def test_check_prints_its_figures_and_draws_curves(folder, capsys):
 def test_wrong_evidence_is_refused_before_any_work(folder, capsys):
     assert analyze(folder, "--evidence", "ablate") == 2
     assert "no evidence 'ablate'; did you mean 'ablation'" in capsys.readouterr().err
+
+
+def test_outlines_and_evidence_are_drawn(folder):
+    def drawn(*words):
+        assert analyze(folder, "--format", "png", "--quiet", *words) == 0
+        return {name: Image.open(folder / "out" / name).convert("RGB")
+                for name in ("one_concepts.png", "two_panel.png")}  # fmt: skip
+
+    plain, lined = drawn("--smooth"), drawn("--smooth", "--outline")
+    asked = drawn("--smooth", "--evidence", "ablation", "--evidence", "gradient")
+    for name, picture in plain.items():
+        assert picture.tobytes() != lined[name].tobytes()
+        assert picture.size == lined[name].size
+        room = asked[name].width * asked[name].height
+        assert picture.width * picture.height < room, "columns of bars beside the others"

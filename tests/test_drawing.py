@@ -57,7 +57,7 @@ def test_bars_of_the_likeliest_classes_add_up_to_the_logit(
     assert [column.heading for column in legend.columns] == [c.name for c in likely]
     for column, score in zip(legend.columns, likely, strict=True):
         assert column.about == "adds to the logit of"
-        assert column.total == ("photo's logit", pytest.approx(score.logit, abs=1e-4))
+        assert column.total == ("logit of the class", pytest.approx(score.logit, abs=1e-4))
         sum_of = sum(column.values) + sum(value for _, value in column.addends)
         assert sum_of == pytest.approx(score.logit, abs=0.02 * abs(score.logit))
         assert column.notes == [("probability", f"{score.probability:.2f}")]

@@ -266,10 +266,10 @@ def _column(evidence: Evidence, t: int, heading: str) -> BarColumn:
     if split is None:
         return BarColumn(heading, values, about)
     rest, gap, logit = (float(part[t]) for part in (split.rest, split.gap, split.logit))
-    addends = [("rest: bias, unexplained", rest)]
+    addends = [("what no concept explains", rest)]
     if abs(gap) >= LEAST_GAP * max(abs(logit), abs(logit - rest)):
-        addends.append(("missed", gap))
-    name = "difference" if " - " in evidence.targets[t] else "photo's logit"
+        addends.append(("missed by the sum", gap))
+    name = "difference of the logits" if " - " in evidence.targets[t] else "logit of the class"
     return BarColumn(heading, values, about, addends, (name, logit))
 
 

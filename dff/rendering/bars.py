@@ -187,8 +187,10 @@ def _bar(strip: np.ndarray, zero: int, end: int, color: np.ndarray) -> None:
     bar = strip[:, first : last + 1]
     bar[:] = text.INK
     inner = bar[1:-1, 1:-1]
-    down, across = np.ogrid[: inner.shape[0], : inner.shape[1]]
-    inner[:] = color if end > zero else np.where(((down + across) % 4 < 2)[..., None], color, 255)
+    inner[:] = color
+    if end < zero:
+        height, width = inner.shape[:2]
+        inner[(np.arange(height)[:, None] + np.arange(width)) % 4 >= 2] = 255
 
 
 def _numbers(column: BarColumn, scale: _Scale) -> list[str]:
