@@ -45,9 +45,8 @@ from one_object import one_object_rules
 
 import dff
 from dff.colocalization.run.coco import annotations_of
-from dff.concepts.bank import full_presence
 from dff.explain import Explainer
-from dff.maps import presence
+from dff.maps import full_presence, presence
 from dff.maps.rle import drawn
 from dff.maps.runs import Runs, runs_of
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import dff
 from dff import ConceptBank
-from dff.concepts import full_presence
 from dff.errors import BankError, OutputError, UsageError
+from dff.maps import full_presence
 from tests.toys import ConvNet, images, seeded
 
 PREP = dff.Preprocessing(size=32, mean=0.5, std=0.25, fixed=True)

@@ -192,3 +192,10 @@ def test_settings_that_were_named_say_what_an_old_bank_does_not(run, here):
     assert run(*words, "-o", "y")[0] == 0
     status, _, errors = run(*words, "--bank", "y/bank.safetensors", "-o", "z")
     assert status == 0, errors
+
+
+def test_a_number_of_concepts_is_not_for_a_bank(run):
+    assert run("analyze", "a.png", *MODEL, "-k", "3", "-o", "first", "-q")[0] == 0
+    status, _, errors = run("analyze", "a.png", "--bank", "first/bank.safetensors", "-k", "4")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--bank gives them" in errors

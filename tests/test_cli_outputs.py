@@ -188,7 +188,7 @@ def test_inputs_are_never_outputs(here, dff, monkeypatch):
     before = contents(here)
     for inputs in (
         ("a.png", "a_concepts.png", *MODEL, "--shared", "-o", "."),
-        ("a.png", "--bank", bank, *MODEL, "-o", "out"),
+        ("a.png", "--bank", bank, *MODEL[:2], "-o", "out"),
         ("a.png", *MODEL, "--weights", here / "out" / "../out/bank.safetensors", "-o", "out"),
         ("a.png", *MODEL[:2], "--labels", "out/explanation.json", "-o", "out"),
         ("a.png", *MODEL[:2], "--labels", f"out/{RECORD}", "-o", "out"),
@@ -199,7 +199,7 @@ def test_inputs_are_never_outputs(here, dff, monkeypatch):
         assert "input" in errors or "did not write it" in errors
         assert contents(here) == before
     (here / "linked").symlink_to(here / "out")
-    status, _, errors = dff("analyze", "a.png", "--bank", "linked/bank.safetensors", *MODEL,
+    status, _, errors = dff("analyze", "a.png", "--bank", "linked/bank.safetensors", *MODEL[:-2],
                             "-o", "out")  # fmt: skip
     assert status == 1
     assert "is an input" in errors

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dff
 from dff.activations.outputs import Meaning
 from dff.colocalization.stages.scores import Tally, spoken
 from dff.explain.questions.labels import photo_labels
+from dff.explain.sheet import clear_where, spoken_in
 from dff.scoring import confidences, label_probes
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
@@ -186,3 +188,22 @@ def test_the_concepts_of_a_dataset_speak_for_what_they_add_in_its_images():
     lawns.add([ball] * 9, mean[:9] > 0, mean[-1:].repeat(9, 0))
     assert spoken((at_full, empty), lawns, Meaning()) == [[], [ball]]
     assert spoken((at_full, empty), Tally(2), Meaning()) == [[], []], "no image could be read"
+
+
+def test_the_sheet_of_photos_that_share_concepts(flag, tmp_path):
+    """A row a concept, its column a photo: what speaks for red in one photo of two says so."""
+    other = np.ascontiguousarray(flag[..., [1, 0, 2]])
+    result = explained(colour_net(), [flag, np.zeros_like(flag) + flag[:1, :1] * 0.2, other])
+    result.save(tmp_path, formats=["png"])
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.height > 4 * 160
+    red = result.bank.components.argmax(1).tolist().index(0)
+    lines = spoken_in(result.photos, 3)
+    assert ("red", "2 of 3") in lines[red] or ("red", "3 of 3") in lines[red]
+    blue = result.bank.components.argmax(1).tolist().index(2)
+    assert lines[blue] == ["no class"]
+    clear = clear_where(result.photos[0], red, 32)
+    assert clear[4, 4].tolist() == [255, 0, 0]
+    assert clear[28, 16].min() > 150, "pale where it is not"
+    result[0].save(tmp_path / "alone", formats=["png"])
+    assert not (tmp_path / "alone/sheet.png").exists()

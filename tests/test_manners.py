@@ -247,7 +247,7 @@ def test_a_named_concept_keeps_its_number(here, run):
     assert titles(("Concept 1 + Concept 2", "concept")) == ("Concept 1 + Concept 2", "2 concept")
     run("a.png", *MODEL)
     ConceptBank.load("dff-out/bank.safetensors").renamed({1: "striped fur"}).save("bank")
-    words = ("a.png", *MODEL, "--bank", "bank", "-o", "named", "--evidence", "contributions")
+    words = ("a.png", *MODEL[:2], "--bank", "bank", "-o", "named", "--evidence", "contributions")
     assert run(*words)[1].count("2 striped fur") == 2
     result = dff.Explainer(seeded(ConvNet))("a.png", concepts=2)
     named = replace(result.shared, bank=result.bank.renamed({1: "striped fur"}))

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dff.cli.analyze import analyze
-from dff.cli.colocalize import colocalize
+from dff.cli.commands.analyze import analyze
+from dff.cli.commands.colocalize import colocalize
+from dff.cli.commands.demo import demo
+from dff.cli.commands.inspect import layers, models
+from dff.cli.commands.runs import evaluate, find, name
+from dff.cli.commands.sweep import sweep
 from dff.cli.console import fail, finish, leave, prepare, settings
-from dff.cli.demo import demo
-from dff.cli.inspect import layers, models
 from dff.cli.outputs import remove_empty
-from dff.cli.runs import evaluate, find, name
-from dff.cli.sweep import sweep
 from dff.errors import DFFError, OutputError, UsageError
 
 __all__ = ["app", "main"]

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dff.concepts.bank import LEVELS, ConceptBank, Nearest, check_level, full_presence
+from dff.concepts.bank import LEVELS, ConceptBank, Nearest, check_level
 from dff.concepts.factorize import (
     FACTORIZERS,
     Concepts,
@@ -41,7 +41,6 @@ __all__ = [
     "choose_components",
     "explained_shares",
     "factorize",
-    "full_presence",
     "joined",
     "matched_cosine",
     "select",

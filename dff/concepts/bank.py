@@ -23,7 +23,7 @@ from dff.files import write_file
 from dff.maps import presence
 from dff.rendering import colors
 
-__all__ = ["LEVELS", "ConceptBank", "Nearest", "check_level", "full_presence"]
+__all__ = ["LEVELS", "ConceptBank", "Nearest", "check_level"]
 
 LEVELS = ("object", "part")
 
@@ -41,25 +41,6 @@ class Nearest:
     index: Tensor
     similarity: Tensor
     cosines: Tensor
-
-
-def full_presence(coefficients: Tensor, *, quantile: float = 0.99) -> Tensor:
-    """Return the coefficient at which each concept counts as wholly present.
-
-    A high quantile of the positive coefficients over the data: unlike a maximum it does not hang
-    on one pixel, and pixels without the concept, however many, do not lower it.
-
-    Args:
-        coefficients: W (pixels, k).
-        quantile: in (0, 1].
-
-    Returns:
-        (k,), 0 for a concept that never occurs.
-    """
-    present = torch.where(coefficients > 0, coefficients, torch.nan).T.contiguous()
-    if present.shape[1] > 2**23:  # torch.quantile's limit; a uniform sample serves
-        present = present[:, :: present.shape[1] // 2**22]
-    return torch.nanquantile(present, quantile, dim=1).nan_to_num(0)
 
 
 def check_level(level: str) -> None:

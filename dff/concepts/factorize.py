@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff.concepts.bank import ConceptBank, full_presence
+from dff.concepts.bank import ConceptBank
 from dff.concepts.selection import Selection, choose_components
 from dff.concepts.solver import cell_lengths, encode, fit
 from dff.concepts.tree import unions
 from dff.errors import UsageError, closest
+from dff.maps import full_presence
 
 __all__ = [
     "AUTO",

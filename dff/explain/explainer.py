@@ -111,11 +111,7 @@ class Explainer:
         self.model = loaded.module if score else with_all_boxes(loaded.module)
         self.name, self.untrained = loaded.name, loaded.untrained
         self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
-        self.recipe = loaded.recipe and {
-            **{k: v for k, v in loaded.recipe.items() if k != "labels" or class_names is None},
-            "size": prep.size, "mean": list(prep.mean), "std": list(prep.std),
-            **({"output_kind": asked} if asked else {}),
-        }  # fmt: skip
+        self.recipe = loaded.recipe_with(prep, asked, own_names=class_names is not None)
         probe = probe_input((prep.size, prep.size), self.model, prep.channels, prep.frames)
         self.device, self.dtype = probe.device, probe.dtype
         self._memory = input_format(self.model)
@@ -252,7 +248,7 @@ class Explainer:
         cam: bool,
     ) -> Explanation:
         groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
-        probe = ask_for_labels if self._grids is None and not self.unscored else None
+        probe = None if self._grids or self.unscored else ask_for_labels
         scored = partial(one_pass, score=self.meaning, grad=cam, probe=probe)
         run = unscored_pass if self.headless else scored
         stitch = None if self.fine == 1 else self.stitch
@@ -272,9 +268,8 @@ class Explainer:
     ) -> Explanation:
         bank = result.bank if result.bank.recipe else replace(result.bank, recipe=self.recipe)
         shared = SharedConcepts(
-            bank, result.concept_logits.float().cpu(), self.class_names, self.unscored,
-            self.meaning,
-        )  # fmt: skip
+            bank, result.concept_logits.float().cpu(), self.class_names, self.unscored, self.meaning
+        )
         photos: dict[int, list[Photo]] = {}
         for batch, group, tape, batch_coefficients in zip(
             batches, groups, result.tapes, result.coefficients, strict=True

@@ -190,10 +190,7 @@ class Explanation:
     def compare(
         self, other: Explanation, *, by: By | None = None, threshold: float | None = None
     ) -> Comparison:
-        """Match the concepts of another explanation.
-
-        By :func:`dff.explain.questions.comparison.compare`.
-        """
+        """Match the concepts of another (:func:`dff.explain.questions.comparison.compare`)."""
         photos: Any = getattr(other, "photos", other)
         return compare(self.photos, photos, by=by, threshold=threshold)
 
@@ -250,9 +247,6 @@ class Explanation:
         self, target: Targets = None, *, versus: Target | None = None, tolerance: float = 0.01
     ) -> Contributions:
         """Split the photo's logits into one number a concept, and the rest.
-
-        Exact where the rest of the model is linear in the activations; elsewhere by integrated
-        gradients, with steps added until the relative gap is below `tolerance`.
 
         Args:
             target: a class by index or name, or several; None is the photo's likeliest.

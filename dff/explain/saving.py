@@ -105,7 +105,8 @@ def save(
             files[f"{name}_panel.png"] = png(partial(_last, drawing))
         if len(clips) > 1:
             files[SHEET] = png(partial(draw_sheet, clips, top_k=top_k, smooth=smooth))
-    report = as_dict(photos, top_k=top_k, settings=settings)
+    told = "json" in chosen or "csv" in chosen
+    report = as_dict(photos, top_k=top_k, settings=settings) if told else {}
     if "json" in chosen:
         files["explanation.json"] = json_text(report)
     if "csv" in chosen:

@@ -16,7 +16,7 @@ from dff.labels import NO_CLASS, short_name
 from dff.maps import fitted, within
 from dff.rendering import LegendEntry, Line, contact_sheet
 
-__all__ = ["clear_where", "draw_sheet"]
+__all__ = ["clear_where", "draw_sheet", "spoken_in"]
 
 COLUMNS = 8
 TILE = 160
@@ -46,7 +46,7 @@ def draw_sheet(
         (LegendEntry(WHITE, title), painted)
     ]
     presence = np.stack([photo.maps().mean((1, 2)) for photo in photos])
-    spoken = _spoken(photos, top_k)
+    spoken = spoken_in(photos, top_k)
     for k, name in enumerate(titles(bank.names)):
         best = [*range(len(photos))]
         if len(best) > COLUMNS:
@@ -63,7 +63,7 @@ def clear_where(photo: Photo, concept: int, side: int) -> np.ndarray:
     return (fitted(photo.picture.pixels, size) * share + PALE * (1 - share)).astype(np.uint8)
 
 
-def _spoken(photos: Sequence[Photo], top_k: int) -> list[list[Line]]:
+def spoken_in(photos: Sequence[Photo], top_k: int) -> list[list[Line]]:
     """Return for each concept the classes that come first, and in how many photos they do."""
     shared = photos[0].shared
     if shared.unscored:

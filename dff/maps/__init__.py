@@ -4,7 +4,8 @@ A map is an array whose last two axes are rows and columns; a heatmap is one in 
 
 - :class:`Grid`, :func:`upsample`: where the cells of a map lie in the model's input, and grid
   cells to pixels, exactly where the cells look.
-- :func:`presence`: coefficients to heatmaps that compare across images; :func:`rescale`: a map to
+- :func:`full_presence`, :func:`presence`: coefficients to heatmaps that compare across images;
+  :func:`rescale`: a map to
   its own full range, for display.
 - :func:`otsu`, :func:`binarize`: thresholds.
 - :func:`refine`: a map fitted to the edges of its picture; :func:`sharpened`: to be drawn.
@@ -19,11 +20,11 @@ from __future__ import annotations
 from dff.maps.edges import refine, sharpened
 from dff.maps.grid import Grid, upsample
 from dff.maps.masks import MaskOptions, box_of, masks_of
-from dff.maps.presence import presence, rescale
+from dff.maps.presence import full_presence, presence, rescale
 from dff.maps.sizes import fitted, within
 from dff.maps.thresholds import binarize, otsu
 
 __all__ = [
-    "Grid", "MaskOptions", "binarize", "box_of", "fitted", "masks_of", "otsu", "presence",
-    "refine", "rescale", "sharpened", "upsample", "within",
+    "Grid", "MaskOptions", "binarize", "box_of", "fitted", "full_presence", "masks_of", "otsu",
+    "presence", "refine", "rescale", "sharpened", "upsample", "within",
 ]  # fmt: skip

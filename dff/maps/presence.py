@@ -7,9 +7,28 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-__all__ = ["presence", "rescale"]
+__all__ = ["full_presence", "presence", "rescale"]
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+def full_presence(coefficients: torch.Tensor, *, quantile: float = 0.99) -> torch.Tensor:
+    """Return the coefficient at which each concept counts as wholly present.
+
+    A high quantile of the positive coefficients over the data: unlike a maximum it does not hang
+    on one pixel, and pixels without the concept, however many, do not lower it.
+
+    Args:
+        coefficients: W (pixels, k).
+        quantile: in (0, 1].
+
+    Returns:
+        (k,), 0 for a concept that never occurs.
+    """
+    present = torch.where(coefficients > 0, coefficients, torch.nan).T.contiguous()
+    if present.shape[1] > 2**23:  # torch.quantile's limit; a uniform sample serves
+        present = present[:, :: present.shape[1] // 2**22]
+    return torch.nanquantile(present, quantile, dim=1).nan_to_num(0)
 
 
 def presence(coefficients: Array, full: Array, *, most: float = 1) -> Array:

@@ -40,6 +40,20 @@ class LoadedModel:
     untrained: bool = False
     recipe: dict[str, Any] = field(default_factory=dict)
 
+    def recipe_with(
+        self, preprocessing: Preprocessing, output_kind: str | None, *, own_names: bool
+    ) -> dict[str, Any]:
+        """Return the recipe with what an explainer adds; without labels if it has names of its own.
+
+        Empty where the model has none.
+        """
+        if not self.recipe:
+            return {}
+        kept = {key: v for key, v in self.recipe.items() if key != "labels" or not own_names}
+        sizes = {"size": preprocessing.size, "mean": list(preprocessing.mean),
+                 "std": list(preprocessing.std)}  # fmt: skip
+        return {**kept, **sizes, **({"output_kind": output_kind} if output_kind else {})}
+
 
 def without_head(what: str) -> str:
     """Return why a model's output is not scored: `what` says what the model is or lacks."""

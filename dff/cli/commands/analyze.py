@@ -134,6 +134,8 @@ def analyze(
     from dff.explain.questions.evidence import check_evidence
     from dff.images import spread
 
+    if bank and "concepts" in opt.typed(ctx):
+        raise UsageError("--concepts finds concepts and --bank gives them: choose one of the two")
     if bank and factorizer:
         raise UsageError("--factorizer finds concepts and --bank gives them: choose one of the two")
     chosen_formats, asked = check_formats(formats), check_evidence(evidence)
