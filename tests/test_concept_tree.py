@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
-from dff.concepts import ConceptBank, factorize
+from dff.concepts import Branch, ConceptBank, factorize, select, sweep_banks
 from dff.concepts.tree import unions
 from dff.errors import BankError, UsageError
+from dff.rendering import colors
 
 
 def rows_of_two_objects(signed: bool) -> tuple[torch.Tensor, np.ndarray]:
@@ -90,3 +93,17 @@ def test_there_is_no_other_level():
     bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
     with pytest.raises(UsageError, match="object, part"):
         bank.nodes("scene")
+
+
+def test_concepts_that_stay_keep_their_colours_whatever_k_is():
+    rows, kind = rows_of_two_objects(signed=False)
+    selection = select(rows, range(2, 6))
+    banks, coefficients = sweep_banks(selection, rows)
+    for fewer, more in pairwise(banks):
+        assert len(set(more.rgb)) == len(more)
+        assert set(fewer.rgb) <= set(more.rgb), "no colour goes"
+    ground = [w[kind == 4].mean(0).argmax() for w in coefficients[1:]]
+    assert len({bank.rgb[k] for bank, k in zip(banks[1:], ground, strict=True)}) == 1
+    moved = Branch(np.array([[0.1, 0.9], [0.2, 0.3], [0.8, 0.1]]), (1, 1, 0))
+    red, green, third = (9, 0, 0), (0, 9, 0), tuple(map(int, colors(1)[0]))
+    assert moved.inherited((red, green)) == (green, third, red)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dff.concepts.bank_file import damaged, is_bank, packed, unpacked
 from dff.concepts.solver import encode
+from dff.concepts.tree import RGB, as_tuples
 from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors, check_unions
 from dff.errors import BankError, UsageError, shortened
 from dff.files import write_file
@@ -82,7 +83,7 @@ class ConceptBank:
     layer: str
     signed: bool = False
     names: tuple[str, ...] = field(default=())
-    rgb: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    rgb: tuple[RGB, ...] = field(default=(), repr=False)
     versions: dict[str, str] = field(default_factory=lambda: _versions(), repr=False)
     offset: Tensor | None = field(default=None, repr=False)
     unions: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
@@ -98,8 +99,7 @@ class ConceptBank:
             names = tuple(f"Concept {i + 1}" for i in range(len(self)))
             object.__setattr__(self, "names", names)
         if not self.rgb:
-            palette = tuple((int(r), int(g), int(b)) for r, g, b in colors(len(self)))
-            object.__setattr__(self, "rgb", palette)
+            object.__setattr__(self, "rgb", as_tuples(colors(len(self))))
         for what, count in (("names", len(self.names)), ("colours", len(self.rgb))):
             if count != len(self):
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")

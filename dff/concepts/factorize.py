@@ -8,6 +8,7 @@ gives them; full presence is read off W (:func:`dff.concepts.bank.full_presence`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -202,7 +203,10 @@ def select(rows: Tensor, counts: str | range, *, layer: str = "") -> Selection:
 def sweep_banks(
     selection: Selection, rows: Tensor, *, model: str = "", layer: str = ""
 ) -> tuple[list[ConceptBank], list[Tensor]]:
-    """Return the bank of every k of a sweep over A, and A's coefficients W (pixels, k) in each."""
+    """Return the bank of every k of a sweep over A, and A's coefficients W (pixels, k) in each.
+
+    Concepts that stay from one k to the next keep their colours.
+    """
     signed = bool(rows.min() < 0)
     banks, coefficients = [], []
     for components, shares, explained in zip(
@@ -221,6 +225,8 @@ def sweep_banks(
                 signed=signed,
             )
         )
+    for at, step in enumerate(selection.branches):
+        banks[at + 1] = replace(banks[at + 1], rgb=step.inherited(banks[at].rgb))
     return banks, coefficients
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Branch", "branch", "cosines", "unions"]
+from dff.rendering import colors as palette
+
+__all__ = ["RGB", "Branch", "as_tuples", "branch", "cosines", "unions"]
 
 Floats = NDArray[np.float64]
+RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,24 @@ class Branch:
 
     overlap: Floats
     parents: tuple[int, ...]
+
+    def inherited(self, colors: Sequence[RGB]) -> tuple[RGB, ...]:
+        """Return the later concepts' colours: those that stay keep theirs, from the earlier ones.
+
+        They are matched one to one, so that the overlaps have the largest sum; the others take the
+        palette's first colours that are free.
+        """
+        from scipy.optimize import linear_sum_assignment  # heavy
+
+        later, earlier = linear_sum_assignment(self.overlap, maximize=True)
+        kept = {int(i): colors[int(j)] for i, j in zip(later, earlier, strict=True)}
+        free = (c for c in as_tuples(palette(len(self.overlap) + len(colors))) if c not in colors)
+        return tuple(kept[i] if i in kept else next(free) for i in range(len(self.overlap)))
+
+
+def as_tuples(colors: NDArray[np.uint8]) -> tuple[RGB, ...]:
+    """Return colours (n, 3) as plain numbers."""
+    return tuple((int(r), int(g), int(b)) for r, g, b in colors)
 
 
 def branch(earlier: Tensor, later: Tensor) -> Branch:

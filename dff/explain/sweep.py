@@ -18,6 +18,7 @@ from dff.explain.questions.labels import photo_labels
 from dff.explain.saving import Settings, file_names
 from dff.explain.sheet import clear_where
 from dff.files import Content, json_text
+from dff.labels import short_name
 from dff.manifest import Manifest
 from dff.rendering import TreeNode, concept_tree, curves, panel
 from dff.rendering.files import png
@@ -154,7 +155,7 @@ def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[
         TreeNode(
             picture=clear_where(explanation.photos[photo], k, 2 * THUMBNAIL),
             color=explanation.bank.colors[k],
-            title=labels[k][0].name if labels[k] else f"{k + 1}",
+            title=short_name(labels[k][0].index, names) if labels[k] else f"{k + 1}",
             parent=branch.parents[k] if branch else None,
             overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
         )
