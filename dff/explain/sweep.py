@@ -150,7 +150,7 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:
     """Return the concepts of one number as nodes of the tree; the first level has no branch."""
-    labels = photo_labels(explanation[photo].photos[0], top_k=1)
+    labels, names = photo_labels(explanation[photo].photos[0], top_k=1), explanation.class_names
     return [
         TreeNode(
             picture=clear_where(explanation.photos[photo], k, 2 * THUMBNAIL),
