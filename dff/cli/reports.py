@@ -36,7 +36,8 @@ def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> Non
     say(f"output: {result.meaning}")
     if result.unscored:
         print_table(["concept", ">share"], [row[:2] for row in rows])
-        say(result.unscored)
+        if not result.shared.headless:
+            say(result.unscored)
     else:
         several = len(result.clips) > 1
         says = "speaks for (photos)" if several else "speaks for (confidence)"
