@@ -6,6 +6,44 @@
 
 from __future__ import annotations
 
-from gradcam.cam import GradCAM, grad_cam
+from gradcam.cam import ActivationsAndGradients, BaseCAM
+from gradcam.finer import FinerCAM
+from gradcam.full_gradient import FullGrad
+from gradcam.methods import (
+    FEM,
+    KPCA_CAM,
+    EigenCAM,
+    EigenGradCAM,
+    GradCAM,
+    GradCAMElementWise,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    RandomCAM,
+    ShapleyCAM,
+    XGradCAM,
+)
+from gradcam.perturbing import AblationCAM, ScoreCAM
+from gradcam.rules import grad_cam
 
-__all__ = ["GradCAM", "grad_cam"]
+__all__ = [
+    "FEM",
+    "KPCA_CAM",
+    "AblationCAM",
+    "ActivationsAndGradients",
+    "BaseCAM",
+    "EigenCAM",
+    "EigenGradCAM",
+    "FinerCAM",
+    "FullGrad",
+    "GradCAM",
+    "GradCAMElementWise",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "LayerCAM",
+    "RandomCAM",
+    "ScoreCAM",
+    "ShapleyCAM",
+    "XGradCAM",
+    "grad_cam",
+]

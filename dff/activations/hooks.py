@@ -147,6 +147,7 @@ def record(
     grad: bool = True,
     taken_in: bool = False,
     run: Callable[[], Any] | None = None,
+    change: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, list[Any]]:
     """Run `model` once and keep what `layers` put out, as they put it out, grid or not.
 
@@ -160,6 +161,7 @@ def record(
         grad: record gradients from the first of the layers on.
         taken_in: keep what the layers are handed, a tuple, in place of what they put out.
         run: what runs the model, where that is more than a call on `inputs`.
+        change: from what is kept of a layer to what the model goes on with in its place.
 
     Returns:
         What the model returns, and what was kept of each layer, in the order given.
@@ -174,7 +176,7 @@ def record(
             torch.set_grad_enabled(True)
             values = each_tensor(values, lambda t: t if t.requires_grad else _leaf(t))
         kept[name] = values
-        return each_tensor(values, torch.clone)
+        return each_tensor(values if change is None else change(values), torch.clone)
 
     names = [resolve_layer(model, layer)[0] for layer in layers]
     result = _visited(model, names, answer, inputs, run=run, taken_in=taken_in)
