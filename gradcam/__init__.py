@@ -9,6 +9,7 @@ from __future__ import annotations
 from gradcam.cam import ActivationsAndGradients, BaseCAM
 from gradcam.finer import FinerCAM
 from gradcam.full_gradient import FullGrad
+from gradcam.layer_grad_cam import LayerGradCam
 from gradcam.methods import (
     FEM,
     KPCA_CAM,
@@ -41,6 +42,7 @@ __all__ = [
     "GradCAMPlusPlus",
     "HiResCAM",
     "LayerCAM",
+    "LayerGradCam",
     "RandomCAM",
     "ScoreCAM",
     "ShapleyCAM",

@@ -13,7 +13,7 @@ BatchNorm statistics are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,7 +134,7 @@ def intercept(
         return _answer(name, output, fn, size, grad, layout)
 
     try:
-        return _visited(model, layers, answer, inputs)
+        return _visited(model, _resolved(model, layers), answer, lambda: _run(model, inputs))
     except _Stopped:
         return None
 
@@ -179,21 +179,24 @@ def record(
         return each_tensor(values if change is None else change(values), torch.clone)
 
     names = [resolve_layer(model, layer)[0] for layer in layers]
-    result = _visited(model, names, answer, inputs, run=run, taken_in=taken_in)
+    work = run or (lambda: _run(model, inputs))
+    result = _visited(model, _resolved(model, layers), answer, work, taken_in=taken_in)
     return result, [kept[name] for name in names]
+
+
+def _resolved(model: nn.Module, layers: Iterable[nn.Module | str]) -> dict[str, nn.Module]:
+    return dict(resolve_layer(model, layer) for layer in layers)
 
 
 def _visited(
     model: nn.Module,
-    layers: Sequence[nn.Module | str],
+    resolved: Mapping[str, nn.Module],
     answer: Callable[[str, Any], Any],
-    inputs: Inputs,
+    work: Callable[[], Any],
     *,
-    run: Callable[[], Any] | None = None,
     taken_in: bool = False,
 ) -> Any:
-    """Run the model; let `answer` (name, output) replace what each layer puts out."""
-    resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
+    """Return ``work()``, with `answer` (name, output) in place of what each layer puts out."""
     runs = dict.fromkeys(resolved, 0)
 
     def hook(name: str, _module: nn.Module, output: Any) -> Any:
@@ -208,7 +211,6 @@ def _visited(
             return None
         return answer(name, output)
 
-    work = run or (lambda: _run(model, inputs))
     result = borrowed(model, work, named=resolved, visit=hook, taken_in=taken_in)
     if idle := [name for name, count in runs.items() if count < (split_run(name)[1] or 1)]:
         reason = unheard(model) or "choose one that does"
