@@ -1,7 +1,13 @@
-"""Grad-CAM, with gradients recorded from the target layer on and nowhere before.
+"""The CAM family, with gradients recorded from the target layer on and nowhere before.
 
-- :class:`GradCAM`: maps of a model's own, called as pytorch-grad-cam's users write it.
+Called as pytorch-grad-cam's users write it; see ``docs/gradcam.md`` for what each method needs.
+
+- :class:`GradCAM` and its kin: maps of a model, each method one rule (:mod:`gradcam.rules`) on the
+  pass that all share (:class:`BaseCAM`).
+- :func:`several`: several methods and classes of one photo from one pass; :data:`METHODS` by name.
+- :class:`LayerGradCam`: raw Grad-CAM of any layer, by Captum's call.
 - :func:`grad_cam`: the arithmetic, from activations and gradients that are at hand.
+- :mod:`gradcam.utils`: targets, pictures and reshape transforms.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from gradcam.cam import ActivationsAndGradients, BaseCAM
 from gradcam.finer import FinerCAM
 from gradcam.full_gradient import FullGrad
 from gradcam.layer_grad_cam import LayerGradCam
+from gradcam.legrad import LeGrad
 from gradcam.methods import (
     FEM,
     KPCA_CAM,
@@ -26,10 +33,12 @@ from gradcam.methods import (
 )
 from gradcam.perturbing import AblationCAM, ScoreCAM
 from gradcam.rules import grad_cam
+from gradcam.several import METHODS, method, several
 
 __all__ = [
     "FEM",
     "KPCA_CAM",
+    "METHODS",
     "AblationCAM",
     "ActivationsAndGradients",
     "BaseCAM",
@@ -43,9 +52,12 @@ __all__ = [
     "HiResCAM",
     "LayerCAM",
     "LayerGradCam",
+    "LeGrad",
     "RandomCAM",
     "ScoreCAM",
     "ShapleyCAM",
     "XGradCAM",
     "grad_cam",
+    "method",
+    "several",
 ]

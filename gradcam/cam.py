@@ -17,8 +17,8 @@ from dff.activations.layouts import each_tensor
 from dff.activations.reach import no_gradients
 from dff.errors import LayerError, ModelError, UsageError
 from dff.maps import rescale, upsample
-from gradcam.projection import first_component
 from gradcam.recording import Layer, Recording
+from gradcam.rules import first_component
 from gradcam.scores import Targets, class_scores, resolve, score
 
 __all__ = ["ActivationsAndGradients", "BaseCAM", "ResolvedTargets", "stretched"]
@@ -54,6 +54,8 @@ class BaseCAM:
     uses_gradients: ClassVar[bool] = True
     uses_curvature: ClassVar[bool] = False
     uses_targets: ClassVar[bool] = True
+    shares_pass: ClassVar[bool] = True
+    """Whether the maps come from a pass as others make it, too: see :func:`gradcam.several`."""
     batch_size: int = 64
     """How many copies of an image run at a time, where a method asks for more passes."""
 

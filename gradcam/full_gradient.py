@@ -13,8 +13,8 @@ from dff.activations.layouts import main_tensor
 from dff.errors import ModelError
 from dff.maps import upsample
 from gradcam.cam import BaseCAM, ResolvedTargets, stretched
-from gradcam.projection import first_component
 from gradcam.recording import Layer, Recording
+from gradcam.rules import first_component
 
 __all__ = ["FullGrad"]
 
@@ -36,6 +36,8 @@ class FullGrad(BaseCAM):
     Raises:
         ModelError: the model has no convolution and no BatchNorm with a bias.
     """
+
+    shares_pass = False
 
     def __init__(
         self,

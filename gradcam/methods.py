@@ -13,8 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dff.errors import UsageError, closest
 from gradcam import rules
 from gradcam.cam import BaseCAM, ResolvedTargets
-from gradcam.projection import KERNELS, first_component, first_kernel_component
 from gradcam.recording import Layer, Recording
+from gradcam.rules import KERNELS, first_component, first_kernel_component
 
 __all__ = [
     "FEM",
@@ -81,6 +81,7 @@ class ShapleyCAM(BaseCAM):
     """
 
     uses_curvature = True
+    shares_pass = False
 
     def record(self, input_tensor: Tensor, *, whole: bool = False) -> Recording:
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
@@ -116,7 +117,7 @@ class KPCA_CAM(BaseCAM):  # noqa: N801 - pytorch-grad-cam's name
     """The activations' first component by kernel PCA (Karmani et al. 2024): of no class.
 
     Args:
-        kernel: one of :data:`gradcam.projection.KERNELS`.
+        kernel: one of :data:`gradcam.rules.KERNELS`.
         gamma: the kernel's scale; None is 1 / channels.
         args, options: see :class:`~gradcam.cam.BaseCAM`.
 

@@ -21,7 +21,7 @@ from dff.activations.layouts import (
 from dff.activations.recognition import Ends
 from dff.errors import LayerError, ModelError
 
-__all__ = ["Layer", "Recording"]
+__all__ = ["Layer", "Recording", "reading_for"]
 
 Reader = Callable[[Any], Tensor]
 """From a layer's output to maps (batch, channels, *grid)."""
@@ -85,7 +85,7 @@ class Recording:
             self.names.insert(0, "input")
             self.kept.insert(0, leaf)
         self.readings = [
-            _reading(name, kept, x, layout)
+            reading_for(name, kept, x, layout)
             for name, kept in zip(self.names, self.kept, strict=True)
         ]
 
@@ -166,7 +166,7 @@ class Recording:
         return maps.float() if frames is None else maps.unflatten(2, (frames, -1)).float()
 
 
-def _reading(
+def reading_for(
     name: str, output: Any, x: Tensor, layout: LayoutLike
 ) -> Layout | Rearrangement | Reader:
     """Return how a layer's output reads: a callable of the user's own stays what it is."""

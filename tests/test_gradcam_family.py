@@ -254,3 +254,33 @@ def test_detectors():
             maps = method(model, [model.backbone], transform, **options)(x, [target])
         assert maps.shape == (1, 64, 96)
         assert maps.max() == pytest.approx(1, abs=1e-5), method
+
+
+def test_several_methods_and_classes_of_one_pass():
+    model, x = small_net(), images(1, 3, 32, 40) - 0.5
+    names = [name for name in gradcam.METHODS if name != "legrad"]
+    runs = []
+    handle = model[0].register_forward_hook(lambda *_: runs.append(True))
+    found = gradcam.several(model, ["2", "4"], x, names, [1, 4])
+    runs.clear()
+    light = [name for name in names if gradcam.METHODS[name].shares_pass]
+    light = [name for name in light if name not in ("scorecam", "ablationcam")]
+    gradcam.several(model, ["2", "4"], x, light, [1, 4])
+    handle.remove()
+    assert len(runs) == 1
+    for name in names:
+        cam = gradcam.METHODS[name](model, ["2", "4"])
+        expected = np.concatenate([cam(x, [1]), cam(x, [4])])
+        np.testing.assert_allclose(found[name], expected, atol=1e-6, err_msg=name)
+    signed = gradcam.several(model, "4", x, [gradcam.LayerCAM], signed=True)
+    assert signed["LayerCAM"].shape == (1, 32, 40)
+    assert set(gradcam.several(seeded(TokenNet), "blocks.1", images(1, 3, 32, 32), ["legrad"]))
+
+
+def test_methods_by_name():
+    assert gradcam.method("Grad-CAM++") is gradcam.GradCAMPlusPlus
+    assert gradcam.method("KPCA_CAM") is gradcam.KPCA_CAM
+    with pytest.raises(UsageError, match="did you mean 'layercam'"):
+        gradcam.method("layrcam")
+    with pytest.raises(UsageError, match="takes one photo"):
+        gradcam.several(seeded(ConvNet), "layer4", images(2, 3, 16, 16))
