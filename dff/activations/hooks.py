@@ -13,7 +13,7 @@ BatchNorm statistics are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,7 +134,8 @@ def intercept(
         return _answer(name, output, fn, size, grad, layout)
 
     try:
-        return _visited(model, _resolved(model, layers), answer, lambda: _run(model, inputs))
+        resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
+        return _visited(model, resolved, answer, lambda: _run(model, inputs))
     except _Stopped:
         return None
 
@@ -178,14 +179,10 @@ def record(
         kept[name] = values
         return each_tensor(values if change is None else change(values), torch.clone)
 
-    names = [resolve_layer(model, layer)[0] for layer in layers]
+    resolved = [resolve_layer(model, layer) for layer in layers]
     work = run or (lambda: _run(model, inputs))
-    result = _visited(model, _resolved(model, layers), answer, work, taken_in=taken_in)
-    return result, [kept[name] for name in names]
-
-
-def _resolved(model: nn.Module, layers: Iterable[nn.Module | str]) -> dict[str, nn.Module]:
-    return dict(resolve_layer(model, layer) for layer in layers)
+    result = _visited(model, dict(resolved), answer, work, taken_in=taken_in)
+    return result, [kept[name] for name, _ in resolved]
 
 
 def _visited(
