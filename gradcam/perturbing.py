@@ -71,24 +71,41 @@ class ScoreCAM(_PerturbingCAM):
     A channel, upsampled and scaled to [0, 1], multiplies the image; the softmax over all channels'
     scores are the weights (Algorithm 1). Channels without a place, of one value throughout, share
     one pass.
+
+    Args:
+        ratio_channels: in (0, 1]: the share of channels tried, those that vary most over the grid;
+            the others weigh nothing. All of them are the paper's method.
+        args, options: see :class:`~gradcam.cam.BaseCAM`.
+
+    Raises:
+        UsageError: a ratio that is none.
     """
+
+    batch_size = 16
+
+    def __init__(self, *args: Any, ratio_channels: float = 1.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ratio_channels = _ratio("ratio_channels", ratio_channels)
 
     def channel_weights(
         self, recording: Recording, layer: Layer, item: int, target: ResolvedTarget
     ) -> Tensor:
         image, A = recording.x[item : item + 1], layer.activations[item]
         flat = A.flatten(1)
-        constant = (flat.amax(1) == flat.amin(1)).tolist()
-        seen = [c for c, empty in enumerate(constant) if not empty]
-        places = seen + [c for c, empty in enumerate(constant) if empty][:1]
-        found = torch.zeros(len(A), device=A.device)
+        count = max(1, round(len(A) * self.ratio_channels))
+        order = flat.std(1, correction=0).argsort(descending=True)[:count]
+        constant = flat.amax(1) == flat.amin(1)
+        seen = order[~constant[order]].tolist()
+        flats = order[constant[order]].tolist()
+        places = seen + flats[:1]
+        found = torch.full((len(A),), float("-inf"), device=A.device)
         with model_errors(self.model, image):
             for channels in self.batches(places, image.numel()):
                 masked = stored_like(image * _masks(A[list(channels)], image), image)
                 outputs = borrowed(self.model, lambda masked=masked: self.model(masked))  # type: ignore[misc]
                 found[list(channels)] = self.scores(outputs, len(channels), target).to(found)
-        if len(places) > len(seen):
-            found[torch.tensor(constant, device=A.device)] = found[places[-1]].clone()
+        if flats:
+            found[flats] = found[flats[0]].clone()
         return found.softmax(0)
 
 
@@ -116,13 +133,9 @@ class AblationCAM(_PerturbingCAM):
         ratio_channels_to_ablate: float = 1.0,
         **options: Any,
     ) -> None:
-        if not 0 < ratio_channels_to_ablate <= 1:
-            raise UsageError(
-                f"ratio_channels_to_ablate lies in (0, 1], not {ratio_channels_to_ablate!r}"
-            )
         super().__init__(*args, **options)
         self.batch_size = batch_size
-        self.ratio_channels_to_ablate = ratio_channels_to_ablate
+        self.ratio_channels_to_ablate = _ratio("ratio_channels_to_ablate", ratio_channels_to_ablate)
 
     def channel_weights(
         self, recording: Recording, layer: Layer, item: int, target: ResolvedTarget
@@ -203,6 +216,12 @@ class AblationCAM(_PerturbingCAM):
         with model_errors(self.model, image):
             output, _ = record(self.model, [layer.name], copies, grad=False, change=without)
         return self.scores(output, count, target)
+
+
+def _ratio(name: str, ratio: float) -> float:
+    if not 0 < ratio <= 1:
+        raise UsageError(f"{name} lies in (0, 1], not {ratio!r}")
+    return ratio
 
 
 def _masks(channels: Tensor, image: Tensor) -> Tensor:

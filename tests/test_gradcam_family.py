@@ -284,3 +284,18 @@ def test_methods_by_name():
         gradcam.method("layrcam")
     with pytest.raises(UsageError, match="takes one photo"):
         gradcam.several(seeded(ConvNet), "layer4", images(2, 3, 16, 16))
+
+
+def test_score_cam_of_the_channels_that_vary_most():
+    model, x = small_net(), images(2, 3, 24, 24) - 0.5
+    model[3].weight.data[:3] = 0  # these channels are of one value throughout
+    whole = gradcam.ScoreCAM(model, ["4"])(x, [1, 4])
+    varied = gradcam.ScoreCAM(model, ["4"], ratio_channels=0.75)(x, [1, 4])
+    assert np.corrcoef(whole.ravel(), varied.ravel())[0, 1] > 0.95
+    runs = []
+    handle = model.register_forward_hook(lambda module, inputs, output: runs.append(len(output)))
+    gradcam.ScoreCAM(model, ["4"])(x[:1], 1)
+    handle.remove()
+    assert sum(runs) <= 1 + 13 + 1
+    with pytest.raises(UsageError, match="ratio_channels lies in"):
+        gradcam.ScoreCAM(model, ["4"], ratio_channels=2)
