@@ -28,6 +28,7 @@ from gradcam.methods import (
     HiResCAM,
     LayerCAM,
     RandomCAM,
+    SegEigenCAM,
     ShapleyCAM,
     XGradCAM,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "LeGrad",
     "RandomCAM",
     "ScoreCAM",
+    "SegEigenCAM",
     "ShapleyCAM",
     "XGradCAM",
     "grad_cam",

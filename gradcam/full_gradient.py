@@ -34,7 +34,7 @@ class FullGrad(BaseCAM):
             target_layers is not looked at.
 
     Raises:
-        ModelError: the model has no convolution and no BatchNorm with a bias.
+        ModelError: the model has no Conv2d and no BatchNorm2d with a bias.
     """
 
     shares_pass = False
@@ -50,8 +50,8 @@ class FullGrad(BaseCAM):
         names = [name for name, module in inner.named_modules() if _bias(module) is not None]
         if not names:
             raise ModelError(
-                f"FullGrad adds up what biases give, and {type(inner).__name__} has no convolution "
-                "and no BatchNorm with a bias: GradCAM, HiResCAM and LayerCAM need none"
+                f"FullGrad adds up what biases give, and {type(inner).__name__} has no Conv2d "
+                "and no BatchNorm2d with a bias: GradCAM, HiResCAM and LayerCAM need none"
             )
         super().__init__(inner, names, main_tensor, **options)
 

@@ -14,7 +14,12 @@ from dff.errors import UsageError, closest
 from gradcam import rules
 from gradcam.cam import BaseCAM, ResolvedTargets
 from gradcam.recording import Layer, Recording
-from gradcam.rules import KERNELS, first_component, first_kernel_component
+from gradcam.rules import (
+    KERNELS,
+    first_component,
+    first_kernel_component,
+    strongest_positive,
+)
 
 __all__ = [
     "FEM",
@@ -27,6 +32,7 @@ __all__ = [
     "HiResCAM",
     "LayerCAM",
     "RandomCAM",
+    "SegEigenCAM",
     "ShapleyCAM",
     "XGradCAM",
 ]
@@ -111,6 +117,19 @@ class EigenGradCAM(BaseCAM):
 
     def flattened(self, weighted: Tensor, eigen_smooth: bool) -> Tensor:
         return first_component(weighted)
+
+
+class SegEigenCAM(BaseCAM):
+    """The first principal component of |gradient| times activation, its strongest cell positive.
+
+    Of pytorch-grad-cam, for segmentations ("Seg-Eigen-CAM", 2025).
+    """
+
+    def weighted(self, layer: Layer) -> Tensor:
+        return _gradients(layer).abs() * layer.activations
+
+    def flattened(self, weighted: Tensor, eigen_smooth: bool) -> Tensor:
+        return strongest_positive(first_component(weighted))
 
 
 class KPCA_CAM(BaseCAM):  # noqa: N801 - pytorch-grad-cam's name

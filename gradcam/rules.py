@@ -38,6 +38,7 @@ __all__ = [
     "positive_locations",
     "second_order",
     "strong_features",
+    "strongest_positive",
 ]
 
 KERNELS = ("sigmoid", "rbf", "poly", "cosine", "linear")
@@ -130,6 +131,13 @@ def first_component(maps: Tensor) -> Tensor:
     """
     projected = [_principal(_cells(item)) for item in maps]
     return _as_maps(projected, maps)
+
+
+def strongest_positive(maps: Tensor) -> Tensor:
+    """Turn the sign of maps (batch, *grid) so that their strongest cell is positive."""
+    flat = maps.flatten(1)
+    strongest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
+    return torch.where(strongest < 0, -flat, flat).reshape(maps.shape)
 
 
 def first_kernel_component(maps: Tensor, kernel: str, gamma: float | None) -> Tensor:

@@ -25,6 +25,7 @@ from gradcam.methods import (
     HiResCAM,
     LayerCAM,
     RandomCAM,
+    SegEigenCAM,
     ShapleyCAM,
     XGradCAM,
 )
@@ -43,6 +44,7 @@ METHODS: dict[str, type[BaseCAM]] = {
     "layercam": LayerCAM,
     "eigencam": EigenCAM,
     "eigengradcam": EigenGradCAM,
+    "segeigencam": SegEigenCAM,
     "kpca-cam": KPCA_CAM,
     "scorecam": ScoreCAM,
     "ablationcam": AblationCAM,

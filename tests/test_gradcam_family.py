@@ -30,7 +30,7 @@ THEIRS = [
     if inspect.isclass(value) and hasattr(value, "forward") and "target_layers" in
     inspect.signature(value).parameters
 ] if peer else []  # fmt: skip
-NOT_OFFERED = ("SegEigenCAM", "RefineCAM", "SESS", "SobelCAM", "ActivationsAndGradients")
+NOT_OFFERED = ("RefineCAM", "SESS", "SobelCAM", "ActivationsAndGradients")
 NEEDS_PEER = pytest.mark.skipif(peer is None, reason="needs grad-cam (the test extra)")
 
 
