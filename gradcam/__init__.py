@@ -13,7 +13,6 @@ Called as pytorch-grad-cam's users write it; see ``docs/gradcam.md`` for what ea
 from __future__ import annotations
 
 from gradcam.cam import ActivationsAndGradients, BaseCAM
-from gradcam.finer import FinerCAM
 from gradcam.full_gradient import FullGrad
 from gradcam.layer_grad_cam import LayerGradCam
 from gradcam.legrad import LeGrad
@@ -22,6 +21,7 @@ from gradcam.methods import (
     KPCA_CAM,
     EigenCAM,
     EigenGradCAM,
+    FinerCAM,
     GradCAM,
     GradCAMElementWise,
     GradCAMPlusPlus,
@@ -35,6 +35,7 @@ from gradcam.methods import (
 from gradcam.perturbing import AblationCAM, ScoreCAM
 from gradcam.rules import grad_cam
 from gradcam.several import METHODS, method, several
+from gradcam.utils.guided_backprop import GuidedBackpropReLUModel
 
 __all__ = [
     "FEM",
@@ -50,6 +51,7 @@ __all__ = [
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",
+    "GuidedBackpropReLUModel",
     "HiResCAM",
     "LayerCAM",
     "LayerGradCam",

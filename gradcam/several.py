@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from dff.activations.borrowing import plainly
 from dff.errors import UsageError, closest
 from gradcam.cam import BaseCAM, ResolvedTargets
-from gradcam.finer import FinerCAM
 from gradcam.full_gradient import FullGrad
 from gradcam.legrad import LeGrad
 from gradcam.methods import (
@@ -19,6 +18,7 @@ from gradcam.methods import (
     KPCA_CAM,
     EigenCAM,
     EigenGradCAM,
+    FinerCAM,
     GradCAM,
     GradCAMElementWise,
     GradCAMPlusPlus,

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dff.errors import UsageError
+from gradcam import GuidedBackpropReLUModel
 from gradcam.utils import image, model_targets, reshape_transforms
-from tests.toys import images
+from tests.toys import ConvNet, images, seeded, untouched
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.random((6, 7, 3)).astype(np.float32)
@@ -110,3 +111,33 @@ def test_pictures_of_nothing_and_of_wrong_arguments():
     ):
         with pytest.raises(UsageError, match=message):
             image.show_cam_on_image(photo, mask, image_weight=weight)
+
+
+@pytest.mark.parametrize("target", [3, None])
+def test_guided_gradients_equal_to_the_peers(target):
+    peer = pytest.importorskip("pytorch_grad_cam", reason="needs grad-cam (the test extra)")
+    model, x = seeded(ConvNet), images(1, 3, 20, 24)
+    model.fc.weight.data *= 100
+    with untouched(model.train()), torch.no_grad():
+        ours = GuidedBackpropReLUModel(model)(x, target)
+    model.eval()
+    theirs = peer.GuidedBackpropReLUModel(model=model, device="cpu")(x, target_category=target)
+    assert ours.shape == (20, 24, 3)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(ours).max() > 1e-3
+    with pytest.raises(UsageError, match="takes one image"):
+        GuidedBackpropReLUModel(model)(images(2, 3, 8, 8))
+
+
+def test_projections_by_the_peers_names():
+    from gradcam.utils import svd_on_activations as ours
+
+    peer = pytest.importorskip(
+        "pytorch_grad_cam.utils.svd_on_activations", reason="needs grad-cam (the test extra)"
+    )
+    maps = RNG.normal(size=(2, 5, 4, 6)).astype(np.float32)
+    maps[0, 0, 0, 0] = np.nan
+    for name in ours.__all__:
+        mine, kept = getattr(ours, name)(maps), maps.copy()
+        np.testing.assert_allclose(mine, getattr(peer, name)(kept), atol=1e-5)
+    assert np.isnan(maps[0, 0, 0, 0])
