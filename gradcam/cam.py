@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
@@ -285,5 +284,7 @@ def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Interpolate maps (n, *grid) to the input's size: linearly; volumes by cubic splines."""
     if maps.dim() == 3:
         return upsample(maps, (int(size[-2]), int(size[-1])))
+    from scipy import ndimage  # slow to import, and for volumes only
+
     scales = [1.0, *(big / small for big, small in zip(size, maps.shape[1:], strict=True))]
     return torch.from_numpy(ndimage.zoom(maps.numpy(), scales, order=3))

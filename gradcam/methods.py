@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dff.errors import UsageError, closest
 from gradcam import rules
@@ -93,6 +92,8 @@ class ShapleyCAM(BaseCAM):
     shares_pass = False
 
     def record(self, input_tensor: Tensor, *, whole: bool = False) -> Recording:
+        from torch.nn.attention import SDPBackend, sdpa_kernel  # slow to import
+
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             return super().record(input_tensor, whole=whole)
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.decomposition import KernelPCA
 from torch import Tensor
 
 __all__ = [
@@ -151,6 +150,8 @@ def first_kernel_component(maps: Tensor, kernel: str, gamma: float | None) -> Te
     Returns:
         (batch, *grid), signed.
     """
+    from sklearn.decomposition import KernelPCA  # slow to import, and no other method's need
+
     projected = []
     for item in maps:
         cells = _cells(item)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 __all__ = [
     "BinaryClassifierOutputTarget",
@@ -119,6 +118,8 @@ class FasterRCNNBoxScoreTarget:
         self.iou_threshold = iou_threshold
 
     def __call__(self, model_outputs: Mapping[str, Tensor]) -> Tensor:
+        from torchvision.ops import box_iou  # slow to import, and for detectors only
+
         boxes, scores = model_outputs["boxes"], model_outputs["scores"]
         total = scores.new_zeros(1)
         if len(boxes) == 0:
