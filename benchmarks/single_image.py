@@ -12,7 +12,7 @@ Each round runs all flows once, in turn, in one process, on the same input; medi
   ``show_cam_on_image``; the three pictures set side by side. One repair, as a user would make it:
   colours are passed in, because its default asks matplotlib for a function that is gone since 3.9.
 
-It also prints Grad-CAM alone at two layers against the peer and Captum.
+Grad-CAM alone is measured by ``cam_family.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import captum.attr
 import cv2
 import matplotlib as mpl
 import numpy as np
@@ -35,12 +34,10 @@ from pytorch_grad_cam.utils.image import (
     show_cam_on_image,
     show_factorization_on_image,
 )
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import dff
 from dff.demo import creatures
-from gradcam import GradCAM
 
 CONCEPTS = 5
 
@@ -122,31 +119,6 @@ def compare(
     )
 
 
-def compare_gradcam(model: nn.Module, name: str, rounds: int) -> None:
-    layer = model.get_submodule(name)
-    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    captums = captum.attr.LayerGradCam(model, layer)
-
-    def with_captum() -> None:
-        cam = captums.attribute(x, target=3, relu_attributions=True)
-        captum.attr.LayerAttribution.interpolate(cam, (224, 224), "bilinear")
-
-    def with_peer() -> None:
-        with PeerGradCAM(model=model, target_layers=[layer]) as cam:
-            cam(input_tensor=x, targets=[ClassifierOutputTarget(3)])
-
-    medians = interleaved(
-        {
-            "bare forward": lambda: bare(model, x),
-            "ours": lambda: GradCAM(model, [layer])(x, [3]),
-            "pytorch-grad-cam": with_peer,
-            "Captum": with_captum,
-        },
-        rounds,
-    )
-    report(f"Grad-CAM at {name}, ResNet-50, 224 px", medians, "bare forward")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, help="folder with real weights and photos")
@@ -163,8 +135,6 @@ def main() -> None:
         image = photo(options.shared, 225)
         head = mobile.module.classifier
         compare("MobileNetV2, 225 px, real weights, k = 5", mobile, head, image, options.rounds)
-    for layer in ("layer4", "layer3"):
-        compare_gradcam(resnet.module, layer, options.rounds)
 
 
 if __name__ == "__main__":

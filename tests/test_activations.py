@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dff.activations import STOP, Appended, intercept, observe, resolve_layer
+from dff.activations import STOP, Appended, intercept, observe, record, resolve_layer
 from dff.activations.borrowing import borrowed
 from dff.errors import LayerError
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
@@ -261,3 +261,29 @@ def test_tokens_of_no_grid_say_what_was_tried():
     tokens = nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 33, 1))  # (1, 33, 48)
     with pytest.raises(LayerError, match=r"\(as tokens, with 0 to 16 class and register tokens"):
         intercept(tokens, "1", lambda maps: None, images(1, 3, 6, 8))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_record_keeps_what_layers_put_out_of_any_shape(train):
+    model, x = seeded(ConvNet).train(train), images(2, 3, 16, 16)
+    with untouched(model), torch.no_grad():
+        output, (pooled, stem) = record(model, ["avgpool", "stem"], x)
+    (stem_gradient,) = torch.autograd.grad(output[:, 1].sum(), stem)
+    assert pooled.shape == (2, 12, 1, 1)
+    assert stem.is_leaf
+    assert stem.min() >= 0
+    later = model.eval().fc(model.avgpool(model.layer4(stem)).flatten(1))
+    torch.testing.assert_close(later, output)
+    assert stem_gradient.abs().sum() > 0
+
+
+def test_record_keeps_what_an_inplace_layer_was_handed():
+    model, x = seeded(ConvNet), images(1, 3, 16, 16)
+    with untouched(model):
+        _, ((taken,),) = record(model, ["layer4.2"], x, taken_in=True)
+        _, (put_out,) = record(model, ["layer4.2"], x, grad=False)
+    assert taken.min() < 0
+    assert not put_out.requires_grad
+    torch.testing.assert_close(taken.relu(), put_out)
+    with pytest.raises(LayerError, match="did you mean 'layer4'"):
+        record(model, ["layer44"], x)

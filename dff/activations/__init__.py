@@ -1,7 +1,8 @@
 """A layer's activations, and the rest of the model after it: the only place that registers a hook.
 
 - :mod:`~dff.activations.hooks`: :func:`intercept` a layer while the model runs: capture, stop,
-  replace and append are all this one thing. :func:`observe` every module of one pass.
+  replace and append are all this one thing. :func:`record` what layers put out, whatever its form.
+  :func:`observe` every module of one pass.
 - :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back.
 - :mod:`~dff.activations.failures`: what a model raises, explained.
 - :mod:`~dff.activations.memory`: the order in which a model would have met a tensor's axes.
@@ -25,6 +26,8 @@ from dff.activations.hooks import (
     Replaced,
     intercept,
     observe,
+    reading_of,
+    record,
 )
 from dff.activations.names import resolve_layer, split_part
 from dff.activations.stitching import stitched
@@ -39,6 +42,8 @@ __all__ = [
     "Tail",
     "intercept",
     "observe",
+    "reading_of",
+    "record",
     "resolve_layer",
     "run_scored",
     "split_part",

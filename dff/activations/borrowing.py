@@ -28,7 +28,9 @@ __all__ = ["Visit", "borrowed", "plainly", "unheard"]
 
 Result = TypeVar("Result")
 Visit = Callable[[str, nn.Module, Any], Any]
-"""Called with (name, module, output) after a module ran; what it returns replaces the output."""
+"""Called with (name, module, output) after a module ran; what it returns replaces the output.
+
+Or before it runs, with what it is handed."""
 
 _running = threading.local()
 """``innermost``: the pass whose model this thread is running, None while that calls its visit."""
@@ -41,6 +43,7 @@ def borrowed(
     grad: bool = False,
     named: Mapping[str, nn.Module] | None = None,
     visit: Visit | None = None,
+    taken_in: bool = False,
 ) -> Result:
     """Return ``work()`` with `model` in evaluation mode; give everything back as it was.
 
@@ -52,8 +55,9 @@ def borrowed(
         grad: whether gradients are recorded.
         named: modules to call `visit` after, by name.
         visit: see :data:`Visit`; forward passes that it runs itself are not visited.
+        taken_in: call it before a module runs, with the tuple of what that is handed.
     """
-    loan = _Loan(model, grad, named or {}, visit)
+    loan = _Loan(model, grad, named or {}, visit, taken_in)
     return bracketed(loan.take, work, loan.give_back)
 
 
@@ -141,9 +145,14 @@ class _Loan:
     """All that one pass changes."""
 
     def __init__(
-        self, model: nn.Module, grad: bool, named: Mapping[str, nn.Module], visit: Visit | None
+        self,
+        model: nn.Module,
+        grad: bool,
+        named: Mapping[str, nn.Module],
+        visit: Visit | None,
+        taken_in: bool,
     ) -> None:
-        self.model, self.named, self.visit = model, named, visit
+        self.model, self.named, self.visit, self.taken_in = model, named, visit, taken_in
         self._modes = _Modes(grad=grad)
         self._outer = getattr(_running, "innermost", None)
         self._handles: list[RemovableHandle] = []
@@ -161,7 +170,8 @@ class _Loan:
             self._uncompiled = _compiled(self.model) and _eager.take()
         for name, module in self.named.items():
             # As nn.Module does it: those of torch.jit refuse, and yet call hooks (unheard()).
-            self._handles.append(nn.Module.register_forward_hook(module, self._hook(name)))
+            before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
+            self._handles.append((before if self.taken_in else after)(module, self._hook(name)))
         _running.innermost = self
 
     def give_back(self) -> None:
@@ -179,13 +189,13 @@ class _Loan:
         self._modes.give_back()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, _inputs: Any, output: Any) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any = None) -> Any:
             if getattr(_running, "innermost", None) is not self:
                 return None
             assert self.visit is not None
             _running.innermost = None
             try:
-                return self.visit(name, module, output)
+                return self.visit(name, module, inputs if self.taken_in else output)
             finally:
                 _running.innermost = self
 

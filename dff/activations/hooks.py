@@ -2,6 +2,7 @@
 
 - :func:`intercept`: hand a layer's output to a function, go on with what it returns. Capture,
   stop, replace and append are all this one thing.
+- :func:`record`: keep what layers put out, of any shape, with gradients from there on.
 - :func:`observe`: look at the output of every module of one pass.
 
 What is borrowed from a model (hooks, training flags, gradient mode) is given back whatever
@@ -13,7 +14,7 @@ BatchNorm statistics are never touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,12 +24,13 @@ from dff.activations.borrowing import borrowed, unheard
 from dff.activations.layouts import (
     Layout,
     Rearrangement,
+    each_tensor,
     main_tensor,
     replace_main_tensor,
 )
 from dff.activations.memory import stored_like
 from dff.activations.names import resolve_layer, split_part, split_run
-from dff.activations.recognition import MAX_PREFIX, Ends, Size, detect_layout
+from dff.activations.recognition import Inputs, InputSize, LayoutLike, input_size, read_as
 from dff.errors import LayerError
 
 __all__ = [
@@ -39,11 +41,9 @@ __all__ = [
     "Replaced",
     "intercept",
     "observe",
+    "reading_of",
+    "record",
 ]
-
-Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
-_InputSize = tuple[Size, int]
-LayoutLike = Layout | Ends | Rearrangement | Callable[[Any], Tensor] | None
 
 
 class _StopType:
@@ -128,8 +128,72 @@ def intercept(
         LayerError: no such layer, it did not run, ran more than once, or has no grid.
     """
     layers = [layer] if isinstance(layer, (nn.Module, str)) else list(layer)
-    resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
-    size, batch = _input_size(inputs)
+    size = input_size(inputs)
+
+    def answer(name: str, output: Any) -> Any:
+        return _answer(name, output, fn, size, grad, layout)
+
+    try:
+        resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
+        return _visited(model, resolved, answer, lambda: _run(model, inputs))
+    except _Stopped:
+        return None
+
+
+def record(
+    model: nn.Module,
+    layers: Sequence[nn.Module | str],
+    inputs: Inputs,
+    *,
+    grad: bool = True,
+    taken_in: bool = False,
+    run: Callable[[], Any] | None = None,
+    change: Callable[[Any], Any] | None = None,
+) -> tuple[Any, list[Any]]:
+    """Run `model` once and keep what `layers` put out, as they put it out, grid or not.
+
+    What is kept is not overwritten by in-place operations further on. With `grad` its tensors
+    require gradients, and nothing before the first of the layers is recorded.
+
+    Args:
+        model: any module; run in evaluation mode and given back in its own.
+        layers: submodules or dotted names, as in :func:`intercept`.
+        inputs: see :func:`intercept`.
+        grad: record gradients from the first of the layers on.
+        taken_in: keep what the layers are handed, a tuple, in place of what they put out.
+        run: what runs the model, where that is more than a call on `inputs`.
+        change: from what is kept of a layer to what the model goes on with in its place.
+
+    Returns:
+        What the model returns, and what was kept of each layer, in the order given.
+
+    Raises:
+        LayerError: no such layer, it did not run, or ran more than once.
+    """
+    kept: dict[str, Any] = {}
+
+    def answer(name: str, values: Any) -> Any:
+        if grad:
+            torch.set_grad_enabled(True)
+            values = each_tensor(values, lambda t: t if t.requires_grad else _leaf(t))
+        kept[name] = values
+        return each_tensor(values if change is None else change(values), torch.clone)
+
+    resolved = [resolve_layer(model, layer) for layer in layers]
+    work = run or (lambda: _run(model, inputs))
+    result = _visited(model, dict(resolved), answer, work, taken_in=taken_in)
+    return result, [kept[name] for name, _ in resolved]
+
+
+def _visited(
+    model: nn.Module,
+    resolved: Mapping[str, nn.Module],
+    answer: Callable[[str, Any], Any],
+    work: Callable[[], Any],
+    *,
+    taken_in: bool = False,
+) -> Any:
+    """Return ``work()``, with `answer` (name, output) in place of what each layer puts out."""
     runs = dict.fromkeys(resolved, 0)
 
     def hook(name: str, _module: nn.Module, output: Any) -> Any:
@@ -142,12 +206,9 @@ def intercept(
             )
         if wanted not in (None, runs[name]):
             return None
-        return _answer(name, output, fn, (size, batch), grad, layout)
+        return answer(name, output)
 
-    try:
-        result = borrowed(model, lambda: _run(model, inputs), named=resolved, visit=hook)
-    except _Stopped:
-        return None
+    result = borrowed(model, work, named=resolved, visit=hook, taken_in=taken_in)
     if idle := [name for name, count in runs.items() if count < (split_run(name)[1] or 1)]:
         reason = unheard(model) or "choose one that does"
         raise LayerError(f"layer {idle[0]!r} did not run in the forward pass; {reason}")
@@ -158,14 +219,14 @@ def _answer(
     name: str,
     output: Any,
     fn: Callable[[Tensor], Answer],
-    input_size: _InputSize,
+    size: InputSize,
     grad: bool,
     layout: LayoutLike,
 ) -> Any:
     """Hand one output to `fn` as maps, and return what the model shall go on with."""
     stored = main_tensor(output)
     tensor = stored.dequantize() if stored.is_quantized else stored
-    reading = _reading(name, output, tensor, input_size, layout)
+    reading = read_as(name, output, size, layout, part=split_part(name)[1])
     if grad:
         torch.set_grad_enabled(True)
         tensor = tensor if tensor.requires_grad else _leaf(tensor)
@@ -197,34 +258,15 @@ def _leaf(tensor: Tensor) -> Tensor:
     return cut.requires_grad_()
 
 
-def _reading(
-    name: str, output: Any, tensor: Tensor, input_size: _InputSize, layout: LayoutLike
+def reading_of(
+    name: str, output: Any, inputs: Inputs, layout: LayoutLike
 ) -> Layout | Rearrangement:
-    """Return the layout to read an output with: the one given, traced, or recognised."""
-    part = split_part(name)[1]
-    if isinstance(layout, Layout):
-        return replace(layout, part=part)
-    if layout is not None and not isinstance(layout, Ends):
-        if part is not None:
-            raise LayerError(f"a layout= of your own reads all of a layer: name it without :{part}")
-        return layout if isinstance(layout, Rearrangement) else Rearrangement.traced(layout, output)
-    size, batch = input_size
-    # Windows of images, laid out as items of the batch, are no grid of them.
-    shape = tuple(tensor.shape)
-    reading = detect_layout(shape, size, layout) if shape[0] in (batch, 1) else None
-    if reading is None:
-        others = (
-            f"{layout.prefix} before and {layout.suffix} after"
-            if layout
-            else f"0 to {MAX_PREFIX} class and register tokens before"
-        )
-        tried = f" (as tokens, with {others} a grid of the input's proportions)"
-        raise LayerError(
-            f"layer {name!r} has no grid: its output is {shape} for {batch} input(s) of "
-            f"{' x '.join(map(str, size))}{tried if len(shape) == 3 else ''}; choose an earlier "
-            "one (`dff layers` lists them), or say how it reads with layout="
-        )
-    return replace(reading, part=part)
+    """Return how a layer's output for `inputs` reads as maps: see :func:`intercept`.
+
+    Raises:
+        LayerError: it has no grid.
+    """
+    return read_as(name, output, input_size(inputs), layout, part=split_part(name)[1])
 
 
 def observe(
@@ -255,17 +297,3 @@ def _run(model: nn.Module, inputs: Inputs) -> Any:
     if isinstance(inputs, Tensor):
         return model(inputs)
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
-
-
-def _input_size(inputs: Inputs) -> _InputSize:
-    """Return the size of the first tensor of the inputs, and how many images or clips it holds."""
-    if isinstance(inputs, Tensor):
-        first: Tensor | None = inputs
-    else:
-        values = inputs.values() if isinstance(inputs, Mapping) else inputs
-        first = next((v for v in values if isinstance(v, Tensor) and v.dim() >= 3), None)
-    if first is None or first.dim() < 3:
-        shape = None if first is None else tuple(first.shape)
-        raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
-    count = int(first.shape[0]) if first.dim() > 3 else 1
-    return tuple(first.shape[2:] if first.dim() > 3 else first.shape[1:]), count

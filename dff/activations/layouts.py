@@ -26,6 +26,7 @@ __all__ = [
     "PARTS",
     "Layout",
     "Rearrangement",
+    "each_tensor",
     "main_tensor",
     "over_grid",
     "replace_main_tensor",
@@ -181,7 +182,7 @@ def main_tensor(output: Any) -> Tensor:
 def tensors_of(output: Any) -> list[Tensor]:
     """Return all floating-point tensors of at least two axes in a (nested) output, in order."""
     tensors: list[Tensor] = []
-    _walk(output, lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    each_tensor(output, lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
     return tensors
 
 
@@ -205,22 +206,24 @@ def replace_main_tensor(output: Any, new: Tensor) -> Any:
         done.append(True)
         return new
 
-    return _walk(output, replace_first)
+    return each_tensor(output, replace_first)
 
 
-def _walk(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
+def each_tensor(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
     """Rebuild `output` with `visit` applied to every tensor that could be the main one."""
     if isinstance(output, Tensor):
         suitable = (output.is_floating_point() or output.is_quantized) and output.dim() >= 2
         return visit(output) if suitable else output
     if isinstance(output, Mapping):
         cls: Any = type(output)
-        changed = {key: _walk(value, visit) for key, value in output.items()}
+        changed = {key: each_tensor(value, visit) for key, value in output.items()}
         return cls(**changed) if dataclasses.is_dataclass(output) else cls(changed)
     if isinstance(output, (tuple, list)):
-        items = [_walk(item, visit) for item in output]
+        items = [each_tensor(item, visit) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        fields = {f.name: _walk(getattr(output, f.name), visit) for f in dataclasses.fields(output)}
+        fields = {
+            f.name: each_tensor(getattr(output, f.name), visit) for f in dataclasses.fields(output)
+        }
         return dataclasses.replace(output, **fields)
     return output

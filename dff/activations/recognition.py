@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from dff.activations.layouts import Layout
+from torch import Tensor
 
-__all__ = ["MAX_PREFIX", "Ends", "Size", "detect_layout", "possible_layouts"]
+from dff.activations.layouts import Layout, Rearrangement, main_tensor
+from dff.errors import LayerError
+
+__all__ = [
+    "MAX_PREFIX",
+    "Ends",
+    "InputSize",
+    "Inputs",
+    "LayoutLike",
+    "Size",
+    "detect_layout",
+    "input_size",
+    "possible_layouts",
+    "read_as",
+]
+
+Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
+"""The image tensor (batch, 3, height, width), or a model's arguments with such a tensor first."""
 
 Size = tuple[int, ...]
 """Of an input: (height, width) of images, (frames, height, width) of clips."""
+
+InputSize = tuple[Size, int]
+"""Of an input: its size, and how many images or clips it holds."""
 
 MAX_PREFIX = 16
 """The most class and register tokens that may precede a grid of which only the shape is known."""
@@ -27,6 +48,61 @@ class Ends:
 
     prefix: int = 0
     suffix: int = 0
+
+
+LayoutLike = Layout | Ends | Rearrangement | Callable[[Any], Tensor] | None
+"""What a user may say of how an output reads; None leaves it to be recognised."""
+
+
+def read_as(
+    name: str, output: Any, inputs: InputSize, layout: LayoutLike, *, part: str | None = None
+) -> Layout | Rearrangement:
+    """Return the layout to read an output with: the one given, traced, or recognised.
+
+    Raises:
+        LayerError: the layer `name` has no grid, or `layout` cannot read a `part` of it.
+    """
+    if isinstance(layout, Layout):
+        return replace(layout, part=part)
+    if layout is not None and not isinstance(layout, Ends):
+        if part is not None:
+            raise LayerError(f"a layout= of your own reads all of a layer: name it without :{part}")
+        return layout if isinstance(layout, Rearrangement) else Rearrangement.traced(layout, output)
+    size, batch = inputs
+    # Windows of images, laid out as items of the batch, are no grid of them.
+    shape = tuple(main_tensor(output).shape)
+    reading = detect_layout(shape, size, layout) if shape[0] in (batch, 1) else None
+    if reading is None:
+        others = (
+            f"{layout.prefix} before and {layout.suffix} after"
+            if layout
+            else f"0 to {MAX_PREFIX} class and register tokens before"
+        )
+        tried = f" (as tokens, with {others} a grid of the input's proportions)"
+        raise LayerError(
+            f"layer {name!r} has no grid: its output is {shape} for {batch} input(s) of "
+            f"{' x '.join(map(str, size))}{tried if len(shape) == 3 else ''}; choose an earlier "
+            "one (`dff layers` lists them), or say how it reads with layout="
+        )
+    return replace(reading, part=part)
+
+
+def input_size(inputs: Inputs) -> InputSize:
+    """Return the size of the first tensor of the inputs, and how many images or clips it holds.
+
+    Raises:
+        LayerError: there is no such tensor.
+    """
+    if isinstance(inputs, Tensor):
+        first: Tensor | None = inputs
+    else:
+        values = inputs.values() if isinstance(inputs, Mapping) else inputs
+        first = next((v for v in values if isinstance(v, Tensor) and v.dim() >= 3), None)
+    if first is None or first.dim() < 3:
+        shape = None if first is None else tuple(first.shape)
+        raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
+    count = int(first.shape[0]) if first.dim() > 3 else 1
+    return tuple(first.shape[2:] if first.dim() > 3 else first.shape[1:]), count
 
 
 def detect_layout(
