@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ __all__ = ["print_explanation", "weigh", "weighed"]
 def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> None:
     """Print the table of concepts, the photos' own classes if there are any, and the paths."""
     from dff.concepts import titles
+    from dff.labels import short_name
 
     bank, photo = result.bank, result.photos[0]
     shares = bank.shares if len(result.clips) > 1 else photo.shares  # of a bank's, what is here
@@ -44,8 +44,10 @@ def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> Non
         print_table(["concept", ">share", says], rows)
     if not result.shared.headless:
         for clip in result.clips:
-            classes = (f"{c.name.split(',')[0]} {c.probability:.2f}"
-                       for c in clip.predictions(top_k=3))  # fmt: skip
+            classes = (
+                f"{short_name(c.index, result.class_names)} {c.probability:.2f}"
+                for c in clip.predictions(top_k=3)
+            )
             say(f"{clip.name}: {', '.join(classes)}")
     for photo in result.photos:
         if photo.picture.shown and photo.image.shape[0] != 3:
@@ -59,15 +61,18 @@ def print_explanation(result: Explanation, paths: list[Path], top_k: int) -> Non
 
 def _said(result: Explanation, top_k: int) -> list[str]:
     """Return what each concept speaks for: how sure that is, or in how many of several photos."""
-    from dff.labels import NO_CLASS
+    from dff.explain.questions.labels import first_labels
+    from dff.labels import NO_CLASS, short_name
 
-    clips = [clip.labels(top_k=top_k) for clip in result.clips]
-    if len(clips) == 1:
-        said = [[(x.name, f"{x.confidence:.2f}") for x in labels] for labels in clips[0]]
+    if len(result.clips) == 1:
+        labels = result.labels(top_k=top_k)
+        said = [[(x.index, f"{x.confidence:.2f}") for x in row] for row in labels]
     else:
-        first = [Counter(x[0].name for x in column if x) for column in zip(*clips, strict=True)]
-        said = [[(n, str(count)) for n, count in c.most_common(top_k)] for c in first]
-    shown = (", ".join(f"{name.split(',')[0]} {value}" for name, value in row) for row in said)
+        counts = first_labels([clip.photos[0] for clip in result.clips])
+        said = [[(i, str(count)) for i, count in c.most_common(top_k)] for c in counts]
+    names = result.class_names
+    shown = (", ".join(f"{short_name(index, names)} {value}" for index, value in row)
+             for row in said)  # fmt: skip
     return [text or NO_CLASS for text in shown]
 
 

@@ -25,6 +25,7 @@ from dff.explain.shared import ClassScore, SharedConcepts
 from dff.images import Picture
 from dff.labels import class_index
 from dff.maps import Grid, MaskOptions, masks_of, rescale, upsample
+from dff.scoring import label_probes
 from gradcam import grad_cam
 
 __all__ = ["ALL_OF_IT", "Photo", "Strip", "Target", "clips_of"]
@@ -158,6 +159,22 @@ class Photo:
         above = rows if self.bank.offset is None else rows - self.bank.offset.to(rows)
         coefficients = self.layer_coefficients.flatten(1).T
         return explained_shares(above, coefficients, self.bank.components.cpu())
+
+    @cached_property
+    def probe_logits(self) -> Tensor:
+        """(2k, classes) of :func:`dff.scoring.label_probes`: from the pass, or asked for now."""
+        if self.probed is not None:
+            return self.probed
+        maps = self.activations
+        probes = label_probes(
+            maps,
+            self.layer_coefficients.to(maps),
+            self.bank.components.to(maps),
+            self.bank.scale.to(maps),
+            grids=self.strip.grids if self.strip else 1,
+        )
+        with torch.no_grad():
+            return self.tail(probes, self.item).float()
 
     @property
     def image(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 from dff.concepts import titles
 from dff.explain.drawing import Drawing
 from dff.explain.photo import Photo
-from dff.explain.questions.labels import photo_labels
+from dff.explain.questions.labels import first_labels
 from dff.labels import NO_CLASS, short_name
 from dff.maps import fitted, within
 from dff.rendering import LegendEntry, Line, contact_sheet
@@ -68,13 +67,11 @@ def spoken_in(photos: Sequence[Photo], top_k: int) -> list[list[Line]]:
     shared = photos[0].shared
     if shared.unscored:
         return [[] for _ in range(len(shared.bank))]
-    each = [photo_labels(photo, top_k=1) for photo in photos]
     found: list[list[Line]] = []
-    for column in zip(*each, strict=True):
-        first = Counter(labels[0].index for labels in column if labels)
+    for counts in first_labels(photos):
         lines: list[Line] = [
             (short_name(index, shared.class_names), f"{count} of {len(photos)}")
-            for index, count in first.most_common(top_k)
+            for index, count in counts.most_common(top_k)
         ]
         found.append(lines or [NO_CLASS])
     return found

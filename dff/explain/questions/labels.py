@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ from dff.explain.photo import Photo
 from dff.scoring import confidences, label_probes
 from dff.scoring.labels import LEAST
 
-__all__ = ["Label", "ask_for_labels", "photo_labels"]
+__all__ = ["Label", "ask_for_labels", "first_labels", "photo_labels"]
 
 TOGETHER = 64
 """Probes of a batch that join its own pass, at most; more are asked for when they are needed."""
@@ -45,8 +47,14 @@ def photo_labels(photo: Photo, *, top_k: int = 3) -> list[list[Label]]:
     """
     if photo.shared.unscored:
         return [[] for _ in range(len(photo.bank))]
-    sure = confidences(photo.logits, _probed(photo).cpu(), photo.shared.meaning)
+    sure = confidences(photo.logits, photo.probe_logits.cpu(), photo.shared.meaning)
     return [_labels(photo, row, top_k) for row in sure]
+
+
+def first_labels(photos: Sequence[Photo]) -> list[Counter[int]]:
+    """Return for each concept that photos share in how many of them a class is its first label."""
+    each = [photo_labels(photo, top_k=1) for photo in photos]
+    return [Counter(x[0].index for x in column if x) for column in zip(*each, strict=True)]
 
 
 def ask_for_labels(maps: Tensor, bank: ConceptBank, coefficients: Tensor) -> Tensor | None:
@@ -68,19 +76,3 @@ def _labels(photo: Photo, sure: Tensor, top_k: int) -> list[Label]:
         if value >= LEAST_FURTHER
     ]
     return found if found and found[0].confidence >= LEAST else []
-
-
-@torch.no_grad()
-def _probed(photo: Photo) -> Tensor:
-    """Return (2k, classes) of the photo's probes: from its own pass, or asked for now."""
-    if photo.probed is not None:
-        return photo.probed
-    maps, bank = photo.activations, photo.bank
-    probes = label_probes(
-        maps,
-        photo.layer_coefficients.to(maps.device),
-        bank.components.to(maps.device),
-        bank.scale.to(maps.device),
-        grids=photo.strip.grids if photo.strip else 1,
-    )
-    return photo.tail(probes, photo.item).float()
