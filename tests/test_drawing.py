@@ -126,7 +126,7 @@ def test_each_photo_has_its_own_legend(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_gradients_there_are_labels_and_no_bars(
     dragon: Explanation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(dragon.photos[0]), "undifferentiable", "quantised")
+    monkeypatch.setitem(vars(dragon.photos[0]), "undifferentiable", "quantised")
     legend = legend_of(dragon, monkeypatch)
     assert legend.columns == []
     assert any(entry.lines != ["no class"] for entry in legend.entries)

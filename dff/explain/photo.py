@@ -181,7 +181,7 @@ class Photo:
         """(channels, height, width): the model's input, normalised; of a clip with its frames."""
         return self.tail.inputs[self.item].detach()
 
-    @property
+    @cached_property
     def undifferentiable(self) -> str | None:
         """Why no gradient passes from the layer to the logits; None where one may."""
         reason = no_gradients(self.tail.model)
