@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dff.errors import UsageError, closest, shortened
 
-__all__ = ["NO_CLASS", "class_index", "class_name", "read_labels", "short_name"]
+__all__ = ["NO_CLASS", "class_index", "class_name", "read_labels", "short_name", "spoken_classes"]
 
 LARGEST = 1 << 24  # bytes of a file of labels
 LONGEST = 1000  # characters of a name
@@ -70,6 +70,15 @@ def short_name(index: int, names: Sequence[str] | None) -> str:
 @functools.lru_cache(maxsize=8)
 def _firsts(names: tuple[str, ...]) -> Counter[str]:
     return Counter(name.partition(",")[0].strip() for name in names)
+
+
+def spoken_classes(cell: str | None) -> list[str]:
+    """Return what a cell of concepts' classes ("a, b; c") is shown as: their first synonyms.
+
+    An empty one is of a concept that speaks for none, and None of one without scores.
+    """
+    classes = [] if cell is None else (cell or NO_CLASS).split("; ")
+    return [name.split(",")[0] for name in classes]
 
 
 def class_index(target: int | str, names: Sequence[str] | None, count: int) -> int:

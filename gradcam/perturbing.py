@@ -6,6 +6,7 @@ and :class:`ScoreCAM` the whole model, since it masks the image.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ __all__ = ["AblationCAM", "ScoreCAM"]
 ResolvedTarget = int | Callable[[Any], Tensor]
 
 
-class _PerturbingCAM(BaseCAM):
+class _PerturbingCAM(BaseCAM, ABC):
     """Channels weighted by what trying them does to the score of each image."""
 
     uses_gradients = False
@@ -44,11 +45,11 @@ class _PerturbingCAM(BaseCAM):
         shape = (*A.shape[:2], *[1] * (A.dim() - 2))
         return self.flattened(torch.stack(weights).to(A).reshape(shape) * A, smooth)
 
+    @abstractmethod
     def channel_weights(
         self, recording: Recording, layer: Layer, item: int, target: ResolvedTarget
     ) -> Tensor:
         """Return the weight (channels,) of each channel for one image of the pass."""
-        raise NotImplementedError
 
     def scores(self, outputs: Any, count: int, target: ResolvedTarget) -> Tensor:
         """Return the scores (count,) of that many variants of an image."""

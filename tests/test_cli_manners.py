@@ -6,34 +6,12 @@ import json
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import dff
-from dff.cli import main
 from dff.errors import UsageError, closest
 from dff.labels import class_index
 from tests.toys import ConvNet, seeded
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Two photos to work on; run a command there."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(rng.integers(0, 255, (64, 96, 3), np.uint8)).save(name)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, words)])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return end.value.code or 0, out, err
-
-    return run
-
 
 DEMO = ("analyze", "a.png", "-m", "demo", "-k", "3")
 

@@ -4,34 +4,12 @@ import json
 import os
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
-
-from dff.cli import main
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Two photos to work on; run a command there."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(rng.integers(0, 255, (64, 96, 3), np.uint8)).save(name)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, words)])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return end.value.code or 0, out, err
-
-    return run
 
 
 def test_a_file_gives_what_the_command_line_leaves_open(run, tmp_path):

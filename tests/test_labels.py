@@ -202,7 +202,7 @@ def test_the_sheet_of_photos_that_share_concepts(flag, tmp_path):
     assert ("red", "2 of 3") in lines[red] or ("red", "3 of 3") in lines[red]
     blue = result.bank.components.argmax(1).tolist().index(2)
     assert lines[blue] == ["no class"]
-    clear = clear_where(result.photos[0], red, 32)
+    clear = clear_where(result.photos[0], 32)[red]
     assert clear[4, 4].tolist() == [255, 0, 0]
     assert clear[28, 16].min() > 150, "pale where it is not"
     result[0].save(tmp_path / "alone", formats=["png"])

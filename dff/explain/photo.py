@@ -95,6 +95,7 @@ class Photo:
     item: int = field(repr=False)
     strip: Strip | None = field(default=None, repr=False)
     probed: Tensor | None = field(default=None, repr=False)
+    _gradients: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def bank(self) -> ConceptBank:
@@ -271,6 +272,17 @@ class Photo:
 
     @torch.inference_mode(False)
     @torch.enable_grad()
+    def gradient(self, index: int) -> Tensor:
+        """Return the gradient (channels, rows, cols) float32 of a class's logit to A, by the pass.
+
+        Taken once a class. Grad-CAM must have been kept (``tape.maps.requires_grad``).
+        """
+        if index not in self._gradients:
+            logit = self.tape.logits[self.item, index]
+            (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
+            self._gradients[index] = gradients[self.item].float()
+        return self._gradients[index]
+
     def cam_cells(self, target: Target | None = None) -> Tensor:
         """Return Grad-CAM (rows, cols) at the layer's cells, of a clip at those of all its grids.
 
@@ -281,9 +293,7 @@ class Photo:
         self.check_differentiable()
         if not self.tape.maps.requires_grad:
             raise UsageError("Grad-CAM was not kept; explain with cam=True")
-        logit = self.tape.logits[self.item, self.target(target)]
-        (gradients,) = torch.autograd.grad(logit, self.tape.maps, retain_graph=True)
-        gradient = gradients[self.item].float()
+        gradient = self.gradient(self.target(target))
         return grad_cam(self.activations[None], gradient[None])[0].cpu()
 
     def cam_on_pixels(self, cells: Tensor, size: tuple[int, int] | None = None) -> np.ndarray:

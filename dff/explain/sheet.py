@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,20 +47,22 @@ def draw_sheet(
     ]
     presence = np.stack([photo.maps().mean((1, 2)) for photo in photos])
     spoken = spoken_in(photos, top_k)
+    cleared = functools.cache(lambda i: clear_where(photos[i], TILE))
     for k, name in enumerate(titles(bank.names)):
         best = [*range(len(photos))]
         if len(best) > COLUMNS:
             best = np.argsort(-presence[:, k], kind="stable")[:COLUMNS].tolist()
-        pictures = [clear_where(photos[i], k, TILE) for i in best]
+        pictures = [cleared(i)[k] for i in best]
         rows.append((LegendEntry(bank.colors[k], name, float(bank.shares[k]), spoken[k]), pictures))
     return contact_sheet(rows, tile=TILE)
 
 
-def clear_where(photo: Photo, concept: int, side: int) -> np.ndarray:
-    """Return the photo, `side` pixels on its longer side, clear where a concept (from 0) is."""
+def clear_where(photo: Photo, side: int) -> list[np.ndarray]:
+    """Return for each concept the photo, `side` pixels on its longer side, clear where that is."""
     size = within(photo.picture.pixels.shape[:2], side)
-    share = 0.2 + 0.8 * np.clip(1.5 * photo.heatmaps(size)[concept][..., None], 0, 1)
-    return (fitted(photo.picture.pixels, size) * share + PALE * (1 - share)).astype(np.uint8)
+    small = fitted(photo.picture.pixels, size)
+    shares = [0.2 + 0.8 * np.clip(1.5 * m[..., None], 0, 1) for m in photo.heatmaps(size)]
+    return [(small * share + PALE * (1 - share)).astype(np.uint8) for share in shares]
 
 
 def spoken_in(photos: Sequence[Photo], top_k: int) -> list[list[Line]]:

@@ -150,14 +150,15 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:
     """Return the concepts of one number as nodes of the tree; the first level has no branch."""
-    labels, names = photo_labels(explanation[photo].photos[0], top_k=1), explanation.class_names
+    shown, names = explanation[photo].photos[0], explanation.class_names
+    labels = photo_labels(shown, top_k=1)
     return [
         TreeNode(
-            picture=clear_where(explanation.photos[photo], k, 2 * THUMBNAIL),
+            picture=picture,
             color=explanation.bank.colors[k],
             title=short_name(labels[k][0].index, names) if labels[k] else f"{k + 1}",
             parent=branch.parents[k] if branch else None,
             overlap=float(branch.overlap[k, branch.parents[k]]) if branch else 1.0,
         )
-        for k in range(len(explanation.bank))
+        for k, picture in enumerate(clear_where(shown, 2 * THUMBNAIL))
     ]

@@ -73,13 +73,12 @@ def confidences(logits: Tensor, probed: Tensor, meaning: Meaning) -> Tensor:
     """
     ablated, there = probed.float().chunk(2)
     logits = logits.float()
-    added, whole = logits - ablated, logits
-    if meaning.exclusive:  # a constant on all classes means nothing there
-        added, whole = added - added.mean(1, keepdim=True), logits - logits.mean()
+    if meaning.exclusive:
         spread = logits.std() / there.std(1).mean().clamp_min(1e-12)
         there = SHARPNESS * spread * there + PRIOR * logits
-    added = added.clamp_min(0)
-    enough = added > SHARE / len(added) * torch.maximum(added.sum(0), whole)
+    added = meaning.relative(logits - ablated).clamp_min(0)
+    whole = torch.maximum(added.sum(0), meaning.relative(logits))
+    enough = added > SHARE / len(added) * whole
     return torch.where(enough, meaning.probabilities(there), 0.0)
 
 

@@ -48,8 +48,7 @@ UNSCORED = {HIDDEN: "hidden states", "predicted_depth": "depths"}
 """What outputs without scores hold, by their names for it."""
 HEADLESS = "the model has no head to score with"
 
-SUM_TOLERANCE = 1e-2
-"""How far rows of half-precision probabilities may sum from 1."""
+SUM_TOLERANCE = 1e-2  # how far rows of half-precision probabilities may sum from 1
 LEAST = torch.finfo(torch.float32).tiny
 NEAREST = 1e-7
 """How near to 0 and 1 a sigmoid's value may come before its inverse is taken."""
@@ -97,11 +96,15 @@ class Meaning:
         """Whether an image has one class: the probabilities of all add to 1."""
         return self.kind not in ("boxes", "binary", "multilabel")
 
+    def relative(self, logits: Tensor) -> Tensor:
+        """Return logits (..., classes) over their mean, where a constant on all means nothing."""
+        return logits - logits.mean(-1, keepdim=True) if self.exclusive else logits
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities in [0, 1] of logits (..., classes)."""
-        if self.kind == "boxes":
-            return logits
-        return logits.softmax(-1) if self.exclusive else logits.sigmoid()
+        if self.exclusive:
+            return logits.softmax(-1)
+        return logits if self.kind == "boxes" else logits.sigmoid()
 
     def predicted(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the likeliest class (n,) of logits (n, classes), and its probability (n,).

@@ -200,7 +200,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 def _report(run: Run) -> None:
     """Print what was found."""
     from dff.concepts import titles
-    from dff.labels import NO_CLASS
+    from dff.labels import spoken_classes
 
     counts, bank = run.state["counts"], run.bank
     way = "all cells were fitted" if run.state["exact"] else "a sample of cells was fitted"
@@ -221,7 +221,7 @@ def _report(run: Run) -> None:
                 swatch(row["color"], title),
                 f"{row['share']:.1%}",
                 f"{row['prevalence']:.0%}",
-                ", ".join(c.split(",")[0] for c in (row["top_classes"] or NO_CLASS).split("; ")),
+                ", ".join(spoken_classes(row["top_classes"])),
             )[: 4 if scored else 3]
             for row, title in zip(facts, titles(bank.names), strict=True)
         ],

@@ -24,7 +24,7 @@ from dff.concepts import ConceptBank, titles
 from dff.errors import DFFError
 from dff.files import Content
 from dff.images import read_image
-from dff.labels import NO_CLASS
+from dff.labels import spoken_classes
 from dff.maps import fitted, upsample, within
 from dff.maps.rle import drawn
 from dff.rendering import LegendEntry, contact_sheet, overlay
@@ -193,10 +193,7 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
 
 def entry(bank: ConceptBank, k: int, facts: dict[str, Any]) -> LegendEntry:
     """Return what stands beside a concept's row: name, share, prevalence, classes."""
-    spoken = facts["top_classes"]  # None where the concepts have no scores
-    classes = [] if spoken is None else (spoken or NO_CLASS).split("; ")
-    classes = [name.split(",")[0] for name in classes]
-    lines = [f"in {facts['prevalence']:.0%} of images", *classes]
+    lines = [f"in {facts['prevalence']:.0%} of images", *spoken_classes(facts["top_classes"])]
     return LegendEntry(
         color=bank.colors[k], title=titles(bank.names)[k], share=facts["share"], lines=lines
     )

@@ -153,10 +153,7 @@ def spoken(logits: tuple[Tensor, Tensor], tally: Tally, meaning: Meaning) -> lis
     at_full, empty = logits
     images = np.array([tally.images.get(c, 0) for c in range(at_full.shape[1])])
     asked = np.flatnonzero(images)
-    worth = at_full - empty
-    if meaning.exclusive:  # a constant on all classes means nothing there
-        worth = worth - worth.mean(1, keepdim=True)
-    added = worth.cpu().double().numpy()[:, asked].clip(min=0)
+    added = meaning.relative(at_full - empty).cpu().double().numpy()[:, asked].clip(min=0)
     if len(asked):
         added *= np.stack([tally.mean[int(c)] for c in asked], 1)  # sums over a class's images
     own = np.where(added > SHARE * added.mean(0), added, 0)

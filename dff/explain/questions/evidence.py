@@ -108,13 +108,11 @@ def _linear(photo: Photo, weights: Tensor) -> Tensor | None:
     return values.float() if bool(close.all()) else None
 
 
-@torch.enable_grad()
 def _gradients_of_pass(photo: Photo, weights: Tensor) -> Tensor:
     """Return the gradients (t, channels, rows, cols) of mixtures of logits to the activations."""
-    tape = photo.tape
-    scores = weights.to(tape.logits) @ tape.logits[photo.item]
-    gradients = [torch.autograd.grad(s, tape.maps, retain_graph=True)[0] for s in scores]
-    return torch.stack([gradient[photo.item] for gradient in gradients]).double().cpu()
+    classes = weights.any(0).nonzero()[:, 0].tolist()
+    gradients = torch.stack([photo.gradient(index).double().cpu() for index in classes])
+    return torch.einsum("tm,mchw->tchw", weights[:, classes].double(), gradients)
 
 
 @torch.inference_mode(False)
