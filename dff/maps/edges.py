@@ -16,7 +16,7 @@ import numpy as np
 from dff.errors import UsageError
 from dff.maps.sizes import fitted
 
-__all__ = ["refine", "sharpened"]
+__all__ = ["guided", "refine", "sharpened"]
 
 PEAK, MOST_GAIN = 0.99, 4.0
 """The quantile of a map that drawing keeps, and how much stronger it is made for that at most."""
@@ -53,17 +53,27 @@ def refine(
         )
     if radius < 1 or tolerance <= 0:
         raise UsageError(f"radius must be 1 or more ({radius}) and tolerance above 0 ({tolerance})")
+    return guided(stack, picture, radius=radius, tolerance=tolerance)
+
+
+def guided(
+    maps: np.ndarray, picture: np.ndarray, *, radius: int, tolerance: float = 0.01
+) -> np.ndarray:
+    """Return maps (..., h, w) as :func:`refine` does; they may be drawn smaller than the picture.
+
+    What is smaller gets the edges of the picture as it is, and its size.
+    """
     guide = picture.astype(np.float32) / 255
     shrink = max(1, radius // 8)
     small, near = _shrunk(guide, shrink), max(1, round(radius / shrink))
     mean = _average(small, near)
     inverse = _inverse_covariance(small, mean, near, tolerance)
     refined = []
-    for one in stack.reshape(-1, *stack.shape[-2:]):
-        line = _line(_shrunk(one, shrink), small, mean, inverse, near)
+    for one in maps.reshape(-1, *maps.shape[-2:]):
+        line = _line(fitted(one, small.shape[:2]), small, mean, inverse, near)
         line = fitted(line, guide.shape[:2], way="linear")
         refined.append(_dot(line[..., :3], guide) + line[..., 3])
-    return np.clip(np.stack(refined), 0, 1).reshape(stack.shape)
+    return np.clip(np.stack(refined), 0, 1).reshape(*maps.shape[:-2], *guide.shape[:2])
 
 
 def sharpened(maps: np.ndarray, picture: np.ndarray, *, radius: int) -> np.ndarray:
