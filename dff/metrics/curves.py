@@ -95,7 +95,13 @@ def pixel_curve(
 
 
 def probability(logits: Tensor, target: int, probabilities: Forward) -> np.ndarray:
-    """Return the probability (m,) float64 of a class, from logits (m, classes)."""
+    """Return the probability (m,) float64 of a class, from logits (m, classes).
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if not 0 <= target < logits.shape[1]:
+        raise UsageError(f"the model has {logits.shape[1]} classes, so there is no class {target}")
     return probabilities(logits.float())[:, target].cpu().double().numpy()
 
 
