@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import dff
+from dff.attributions import METHODS, TargetLayer, why_not
 from dff.concepts import factorize
-from dff.errors import BankError
+from dff.errors import BankError, ModelError, UsageError
+from dff.maps import upsample
 from dff.scoring import ConceptEncoder, encoded
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
@@ -137,3 +140,90 @@ def test_wrong_banks():
         ConceptEncoder(model, "stem", bank)
     with pytest.raises(BankError, match="12 channels"):
         ConceptEncoder(model, "stem", replace(bank, layer=""))(images(1, 3, 32, 32))
+
+
+# What a photo is asked.
+
+
+@pytest.fixture(scope="module")
+def two() -> dff.Explanation:
+    ready = dff.Explainer(seeded(ConvNet), layer="layer4", preprocessing=PREP)
+    return ready(images(2, 3, 32, 32), concepts=3)
+
+
+def encoder_of(result: dff.Explanation) -> ConceptEncoder:
+    tail = result.photos[0].tail
+    return ConceptEncoder(tail.model, tail.layer, result.bank)
+
+
+def test_integrated_gradients_add_up_to_the_strength(two):
+    x = torch.stack([photo.image for photo in two.photos])
+    encoder = encoder_of(two)
+    for concept in range(3):
+        with untouched(two.photos[0].tail.model):
+            found = two.pixels(concept, settings={"n_steps": 300})
+        with torch.no_grad():
+            there, nothing = encoder(x)[:, concept], encoder(torch.zeros_like(x))[:, concept]
+        torch.testing.assert_close(found.scores, there)
+        total = found.values.sum((1, 2, 3))
+        torch.testing.assert_close(total - (there - nothing), found.delta, atol=1e-5, rtol=1e-3)
+        assert float(found.delta.abs().max()) < 0.02 * float((there - nothing).abs().max())
+
+
+def test_pixels_of_a_batch_are_those_of_each_photo(two):
+    both = two.pixels("Concept 2", "saliency")
+    assert both.values.shape == (2, 3, 32, 32)
+    for i, alone in enumerate(two):
+        torch.testing.assert_close(
+            alone.pixels(1, "saliency").values[0], both.values[i], atol=1e-6, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize(("kind", "layer"), [(ConvNet, "layer4"), (TokenNet, "blocks.1")])
+def test_every_method_answers(kind, layer, method):
+    ready = dff.Explainer(seeded(kind), layer=layer, preprocessing=PREP)
+    result = ready(images(1, 3, 32, 32), concepts=2)
+    if reason := why_not(method, ready.model, TargetLayer(layer)):
+        with pytest.raises(ModelError, match=reason[:20]):
+            result.pixels(0, method)
+        return
+    with untouched(ready.model):
+        found = result.pixels(0, method)
+    assert bool(torch.isfinite(found.values).all())
+    assert float(found.values.abs().max()) > 0
+
+
+@pytest.mark.parametrize(("kind", "layer"), [(ConvNet, "layer4"), (TokenNet, "blocks.1")])
+def test_gradient_times_activation_is_the_concept_s_own_map(kind, layer):
+    """The encoding doubles where activations do, so that it is the sum of the two's product."""
+    ready = dff.Explainer(seeded(kind), layer=layer, preprocessing=PREP)
+    result = ready(images(1, 3, 32, 32), concepts=2)
+    photo = result.photos[0]
+    cells = photo.coefficients / photo.coefficients[0].numel()
+    expected = upsample(cells, (32, 32), photo.layer_grid)[0]
+    found = result.pixels(0, "gradient-x-activation").values[0, 0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_pixels_in_the_concepts_of_another_photo(two):
+    ready = dff.Explainer(seeded(ConvNet), layer="layer4", preprocessing=PREP)
+    other = ready(images(1, 3, 32, 32, seed=9), bank=two.bank)
+    found = other.pixels(0, "saliency")
+    mean = float(other.photos[0].coefficients[0].mean())
+    assert float(found.scores[0]) == pytest.approx(mean, rel=1e-4)
+
+
+def test_wrong_questions(two):
+    with pytest.raises(UsageError, match="no concept 3: in Python they count from 0 to 2"):
+        two.pixels(3)
+    with pytest.raises(UsageError, match="no concept named 'sky', but Concept 1"):
+        two.pixels("sky")
+    with pytest.raises(UsageError, match="no method 'salience'; did you mean 'saliency'"):
+        two.pixels(0, "salience")
+    free = dff.Explainer(
+        seeded(ConvNet), layer="layer4", preprocessing=dff.Preprocessing(size=32, mean=0, std=1)
+    )
+    photos = [np.zeros((32, 40, 3), np.uint8) + 9, np.zeros((32, 64, 3), np.uint8) + 90]
+    with pytest.raises(UsageError, match="ask each alone"):
+        free(photos, concepts=2).pixels(0)
