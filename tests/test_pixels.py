@@ -179,6 +179,15 @@ def test_pixels_of_a_batch_are_those_of_each_photo(two):
         )
 
 
+@pytest.mark.parametrize("method", ["saliency", "occlusion"])
+def test_several_concepts_of_a_photo_take_a_row_each(two, method):
+    found = two[0].pixels([2, "Concept 1"], method)
+    assert found.values.shape[0] == 2
+    for row, concept in enumerate((2, 0)):
+        alone = two[0].pixels(concept, method)
+        torch.testing.assert_close(found.values[row], alone.values[0], atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize(("kind", "layer"), [(ConvNet, "layer4"), (TokenNet, "blocks.1")])
 def test_every_method_answers(kind, layer, method):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from dff.explain.questions.evidence import (
     photo_module,
 )
 from dff.explain.questions.labels import Label, photo_labels
-from dff.explain.questions.pixels import METHOD, photo_pixels
+from dff.explain.questions.pixels import METHOD, ConceptLike, Settings, photo_pixels
 from dff.explain.shared import ClassScore, SharedConcepts
 from dff.maps import MaskOptions
 from dff.rendering import LegendEntry
@@ -197,9 +197,10 @@ class Explanation:
         return compare(self.photos, photos, by=by, threshold=threshold)
 
     def pixels(
-        self, concept: int | str, method: str = METHOD, *, settings: Mapping[str, Any] | None = None
+        self, concept: ConceptLike, method: str = METHOD, *, settings: Settings = None
     ) -> Attribution:
-        """Say which pixels of each photo make a concept (by index, from 0, or name), and how much.
+        """Say which pixels of each photo make a concept (by index, from 0, or name), and how much;
+        of one photo also several concepts, a row each.
 
         Attributes the concept's mean coefficient (:class:`dff.scoring.ConceptEncoder`) to the input
         by a method of :data:`dff.attributions.METHODS` and its settings.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from dff.attributions import Attribution, TargetLayer, attribute
@@ -13,9 +14,12 @@ from dff.errors import UsageError
 from dff.explain.photo import Photo
 from dff.scoring import ConceptEncoder
 
-__all__ = ["photo_encoder", "photo_pixels"]
+__all__ = ["METHOD", "ConceptLike", "Settings", "photo_encoder", "photo_pixels"]
 
 METHOD = "integrated-gradients"
+Settings = Mapping[str, Any] | None
+ConceptLike = int | str | Sequence[int | str]
+"""A concept by index, from 0, or name; or several of them, of one photo."""
 
 
 def photo_encoder(photo: Photo) -> ConceptEncoder:
@@ -25,13 +29,17 @@ def photo_encoder(photo: Photo) -> ConceptEncoder:
 
 def photo_pixels(
     photos: Sequence[Photo],
-    concept: int | str,
+    concept: ConceptLike,
     method: str = METHOD,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings = None,
 ) -> Attribution:
-    """Attribute the strength of a concept in each photo to the pixels of the model's input."""
+    """Attribute the strength of a concept in each photo to the pixels of the model's input.
+
+    Several concepts of one photo, or one for each photo, take a row each.
+    """
     first = photos[0]
-    index = concept_index(first.bank.names, concept)
+    wanted = [concept] if isinstance(concept, (int, np.integer, str)) else list(concept)
+    indices = [concept_index(first.bank.names, each) for each in wanted]
     inputs = [photo.image for photo in photos]
     for photo in photos:
         photo.check_still("the attribution of a concept to pixels")
@@ -43,5 +51,10 @@ def photo_pixels(
     # Seen from the encoder, the layer of the concepts is one of its model.
     layer = TargetLayer(f"model.{first.tail.layer}", first.tail.layout, first.layer_grid)
     return attribute(
-        photo_encoder(first), torch.stack(inputs), index, method, layer=layer, settings=settings
+        photo_encoder(first),
+        torch.stack(inputs),
+        indices[0] if len(indices) == 1 else indices,
+        method,
+        layer=layer,
+        settings=settings,
     )
