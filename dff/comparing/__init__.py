@@ -10,7 +10,7 @@ What two photos have in common is another question: :meth:`dff.Explanation.compa
 from __future__ import annotations
 
 from dff.comparing.comparison import MethodComparison
-from dff.comparing.names import check_methods, known_methods
+from dff.comparing.names import check_methods, check_settings, known_methods
 from dff.comparing.records import MethodRow, PhotoRows
 from dff.comparing.running import compare
 
@@ -19,6 +19,7 @@ __all__ = [
     "MethodRow",
     "PhotoRows",
     "check_methods",
+    "check_settings",
     "compare",
     "known_methods",
 ]

@@ -34,9 +34,11 @@ class MethodComparison:
 
     Attributes:
         blocks: a photo by a model each, the models of one photo after each other.
+        models: how many models there are.
     """
 
     blocks: tuple[PhotoRows, ...]
+    models: int = 1
 
     def __repr__(self) -> str:
         methods = ", ".join(row.method for row in self.blocks[0].rows)
@@ -113,13 +115,8 @@ class MethodComparison:
 
     def _photos(self) -> list[list[PhotoRows]]:
         """Return the blocks of each photo: one for each model."""
-        models = next(
-            (i for i, b in enumerate(self.blocks)
-             if i and b.photo.picture is not self.blocks[0].photo.picture
-             and b.model == self.blocks[0].model),
-            len(self.blocks),
-        )  # fmt: skip
-        return [list(self.blocks[i : i + models]) for i in range(0, len(self.blocks), models)]
+        starts = range(0, len(self.blocks), self.models)
+        return [list(self.blocks[i : i + self.models]) for i in starts]
 
 
 def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:

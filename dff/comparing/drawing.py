@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ from dff.rendering.entries import draw_entry
 __all__ = ["draw_panel"]
 
 SCREEN = 1.6  # width : height
+EMPTY = 2.0  # how much worse a sheet is the more of it stays empty
 WIDEST, LARGEST, SMALLEST = 1700, 230, 130
 MARGIN, GAP, APART = 14, 6, 26
 SIZE, SMALL = 15, 13
@@ -31,26 +33,29 @@ MEANING = "red: for the class; blue: against it; misses: what the sum lacks of t
 def draw_panel(blocks: Sequence[PhotoRows], look: Look | None = None) -> Image.Image:
     """Draw blocks (a photo by a model each) in one panel, near to a screen's proportions."""
     several = len({block.model for block in blocks}) > 1
-    drawn = [_Block(block, look, several).drawn() for block in blocks]
-    sheet = min(
-        (_tiled(drawn, across) for across in range(1, len(drawn) + 1)),
-        key=lambda tiled: _untidiness(tiled.shape[1], tiled.shape[0]),
+    drawn = [_Block(block, look, several) for block in blocks]
+    sheet, _ = min(
+        (
+            _tiled([block.drawn(inner) for block in drawn], across)
+            for inner in range(1, max(len(block.groups) for block in drawn) + 1)
+            for across in range(1, len(drawn) + 1)
+        ),
+        key=lambda tiled: tiled[1],
     )
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
     )
 
 
-def _untidiness(width: int, height: int) -> float:
-    return abs(math.log(width / height / SCREEN))
-
-
-def _tiled(pictures: Sequence[np.ndarray], across: int) -> np.ndarray:
+def _tiled(pictures: Sequence[np.ndarray], across: int) -> tuple[np.ndarray, float]:
+    """Set pictures in rows of so many; return the sheet, and how far it is from a full screen."""
     rows = [_beside(pictures[i : i + across]) for i in range(0, len(pictures), across)]
     width = max(row.shape[1] for row in rows)
     gap = _paper(APART, width)
     padded = [part for row in rows for part in (gap, _padded(row, row.shape[0], width))]
-    return np.concatenate(padded[1:])
+    sheet = np.concatenate(padded[1:])
+    covered = sum(picture[..., 0].size for picture in pictures) / sheet[..., 0].size
+    return sheet, abs(math.log(sheet.shape[1] / sheet.shape[0] / SCREEN)) + EMPTY * (1 - covered)
 
 
 def _beside(pictures: Sequence[np.ndarray], gap: int = APART) -> np.ndarray:
@@ -82,14 +87,15 @@ class _Block:
         self.photo = fit(pixels, *self.size)
         self.heads = [self._head(i) for i in range(len(block.classes))]
 
-    def drawn(self) -> np.ndarray:
-        groups = [self._group(row) for row in self.block.rows]
+    @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """The tiles of each method, under its name."""
+        return [self._group(row) for row in self.block.rows]
+
+    def drawn(self, across: int) -> np.ndarray:
+        """Draw the block with so many methods beside each other."""
         single = len(self.block.classes) == 1
-        left = self._left(0 if single else self._head_height)
-        body = min(
-            (self._laid(left, groups, across) for across in range(1, len(groups) + 1)),
-            key=lambda laid: _untidiness(laid.shape[1], laid.shape[0]),
-        )
+        body = self._laid(self._left, self.groups, min(across, len(self.groups)))
         title = self.block.photo.picture.name
         title += f" by {self.block.model}" if self.with_model else ""
         title += f": {' '.join(self.heads[0])}" if single else ""
@@ -160,9 +166,10 @@ class _Block:
             for one in maps
         ]  # fmt: skip
 
-    def _left(self, head: int) -> np.ndarray:
-        """Draw the photo, level with the first tiles, and below it what the colours mean."""
-        width = self.size[1]
+    @cached_property
+    def _left(self) -> np.ndarray:
+        """The photo, level with the first tiles, and below it what the colours mean."""
+        width, head = self.size[1], self._head_height if len(self.heads) > 1 else 0
         top = _paper(head + text.line_height(SIZE) + 2, width)
         parts = [top, self.photo, _paper(2 * GAP, width)]
         if any(row.method == CONCEPTS for row in self.block.rows):

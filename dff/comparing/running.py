@@ -81,18 +81,18 @@ def compare(
     explainers = [one if isinstance(one, Explainer) else Explainer(one) for one in models]
     for explainer in explainers:
         check_model(chosen, explainer)
-    sources = list(images[:, None]) if _is_batch(images) else as_list(images) if not isinstance(
-        images, Tensor) else [images]  # fmt: skip
     blocks = []
-    for source in sources:
+    for source in _one_by_one(images):
         for explainer in explainers:
             run = _PhotoRun(explainer, given, batch, told)
             blocks.append(run.rows(source, chosen, classes, concepts))
-    return MethodComparison(tuple(blocks))
+    return MethodComparison(tuple(blocks), len(explainers))
 
 
-def _is_batch(images: Any) -> bool:
-    return isinstance(images, Tensor) and images.dim() == 4
+def _one_by_one(images: Images) -> list[Any]:
+    if isinstance(images, Tensor):
+        return list(images[:, None]) if images.dim() == 4 else [images]
+    return as_list(images)
 
 
 class _Logits(nn.Module):
