@@ -4,12 +4,14 @@
 - :class:`Attribution`: signed values of each pixel, and what their sum misses.
 - :data:`METHODS`: the table of methods, their settings and needs; :func:`why_not` says what keeps a
   model from having one.
+- :func:`captum_attr`: raises unless Captum is installed.
 - :class:`TargetLayer`: of methods that explain by a layer.
 """
 
 from __future__ import annotations
 
 from dff.attributions.call import Attribution, TargetLayer, attribute, why_not
+from dff.attributions.captum_calls import captum_attr
 from dff.attributions.methods import METHODS, attribution_method
 
 __all__ = [
@@ -18,5 +20,6 @@ __all__ = [
     "TargetLayer",
     "attribute",
     "attribution_method",
+    "captum_attr",
     "why_not",
 ]

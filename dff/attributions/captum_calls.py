@@ -18,6 +18,7 @@ from dff.errors import MissingExtraError
 __all__ = [
     "Call",
     "Result",
+    "captum_attr",
     "deconvolution",
     "deeplift",
     "feature_ablation",
@@ -67,7 +68,7 @@ class Call:
 
 
 def saliency(call: Call) -> Result:
-    captum = _captum()
+    captum = captum_attr()
     found = captum.Saliency(call.forward).attribute(
         call.inputs, target=call.target, abs=call.settings["abs"]
     )
@@ -75,12 +76,12 @@ def saliency(call: Call) -> Result:
 
 
 def input_x_gradient(call: Call) -> Result:
-    captum = _captum()
+    captum = captum_attr()
     return captum.InputXGradient(call.forward).attribute(call.inputs, target=call.target), None
 
 
 def integrated_gradients(call: Call) -> Result:
-    captum = _captum()
+    captum = captum_attr()
     found, delta = captum.IntegratedGradients(call.forward).attribute(
         call.inputs,
         baselines=call.baseline,
@@ -96,7 +97,7 @@ def noise_tunnel(kind: str) -> Callable[[Call], Result]:
     """Average, of noisy copies of the input, gradients, their squares, or their variance."""
 
     def run(call: Call) -> Result:
-        captum, settings = _captum(), call.settings
+        captum, settings = captum_attr(), call.settings
         samples = settings["samples"]
         if settings["of"] == "saliency":
             inner: Any = captum.Saliency(call.forward)
@@ -123,7 +124,7 @@ def noise_tunnel(kind: str) -> Callable[[Call], Result]:
 
 
 def gradient_shap(call: Call) -> Result:
-    captum, settings = _captum(), call.settings
+    captum, settings = captum_attr(), call.settings
     baseline = call.baseline
     if not isinstance(baseline, Tensor):
         baseline = torch.full_like(call.inputs[:1], baseline)
@@ -142,7 +143,7 @@ def gradient_shap(call: Call) -> Result:
 
 
 def deeplift(call: Call) -> Result:
-    captum = _captum()
+    captum = captum_attr()
     baseline = call.baseline
     if isinstance(baseline, Tensor):
         baseline = baseline.expand_as(call.inputs)
@@ -153,18 +154,22 @@ def deeplift(call: Call) -> Result:
 
 
 def guided_backprop(call: Call) -> Result:
-    return _captum().GuidedBackprop(call.forward).attribute(call.inputs, target=call.target), None
+    return captum_attr().GuidedBackprop(call.forward).attribute(
+        call.inputs, target=call.target
+    ), None
 
 
 def deconvolution(call: Call) -> Result:
-    return _captum().Deconvolution(call.forward).attribute(call.inputs, target=call.target), None
+    return captum_attr().Deconvolution(call.forward).attribute(
+        call.inputs, target=call.target
+    ), None
 
 
 def occlusion(call: Call) -> Result:
     channels, *size = call.inputs.shape[1:]
     window, stride = windows(call.settings, size)
     found = (
-        _captum()
+        captum_attr()
         .Occlusion(call.forward)
         .attribute(
             call.inputs,
@@ -180,7 +185,7 @@ def occlusion(call: Call) -> Result:
 
 def feature_ablation(call: Call) -> Result:
     found = (
-        _captum()
+        captum_attr()
         .FeatureAblation(call.forward)
         .attribute(
             call.inputs,
@@ -195,7 +200,7 @@ def feature_ablation(call: Call) -> Result:
 
 def kernel_shap(call: Call) -> Result:
     found = (
-        _captum()
+        captum_attr()
         .KernelShap(call.forward)
         .attribute(
             call.inputs,
@@ -210,13 +215,13 @@ def kernel_shap(call: Call) -> Result:
 
 
 def gradient_x_activation(call: Call) -> Result:
-    method = _captum().LayerGradientXActivation(call.forward, call.layer)
+    method = captum_attr().LayerGradientXActivation(call.forward, call.layer)
     return _first(method.attribute(call.inputs, target=call.target)), None
 
 
 def layer_gradcam(call: Call) -> Result:
     """Channels weighted by their mean gradient: (m, channels, ...), to be added up."""
-    method = _captum().LayerGradCam(call.forward, call.layer)
+    method = captum_attr().LayerGradCam(call.forward, call.layer)
     found = method.attribute(call.inputs, target=call.target, attr_dim_summation=False)
     return _first(found), None
 
@@ -237,7 +242,12 @@ def _first(found: Any) -> Tensor:
     return found[0] if isinstance(found, tuple) else found
 
 
-def _captum() -> Any:
+def captum_attr() -> Any:
+    """Return Captum's module of methods.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from captum import attr
     except ImportError:
