@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dff.comparing.drawing import draw_panel
+from dff.comparing.measuring import mean_metrics
 from dff.comparing.records import PhotoRows
 from dff.errors import UsageError, closest
 from dff.files import Content, csv_text, json_text
@@ -55,6 +56,11 @@ class MethodComparison:
             hint = closest(method, rows) or f"; there are {', '.join(rows)}"
             raise UsageError(f"the comparison has no method {method!r}{hint}")
         return rows[method]
+
+    @property
+    def metrics(self) -> list[dict[str, dict[str, float]]]:
+        """For each model, the mean over photos of each method's metrics; empty if none were."""
+        return [mean_metrics(self.blocks[i :: self.models]) for i in range(self.models)]
 
     def panel(self, look: Look | None = None) -> Image.Image:
         """Draw all in one panel: a row a method, a column a class, each row on one scale.

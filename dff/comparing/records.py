@@ -29,6 +29,7 @@ class MethodRow:
         delta: (classes,) what the map's sum misses of the score less the baseline's, or of concepts
             what they and the rest miss of it; None where a method promises no sum.
         parts: (classes, concepts, rows, cols) of concepts: what each adds at each cell.
+        metrics: of the first class's map (:data:`dff.metrics.METRICS`), where asked for.
     """
 
     method: str
@@ -37,6 +38,7 @@ class MethodRow:
     settings: Mapping[str, Any] = field(default_factory=dict)
     delta: tuple[float, ...] | None = None
     parts: Tensor | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the maps as plain data."""
@@ -44,12 +46,14 @@ class MethodRow:
             key: list(value.shape) if isinstance(value, Tensor) else value
             for key, value in self.settings.items()
         }
-        return {
+        told = {
             "method": self.method,
             "seconds": round(self.seconds, 3),
             "settings": plain,
             "delta": None if self.delta is None else [round(v, 6) for v in self.delta],
         }
+        figures = {name: round(value, 6) for name, value in self.metrics.items()}
+        return {**told, "metrics": figures} if figures else told
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import gradcam
 from dff import attributions
 from dff.activations.outputs import Meaning
 from dff.comparing.comparison import MethodComparison
+from dff.comparing.measuring import check_metrics, measured
 from dff.comparing.names import CONCEPTS, check_methods, check_model, check_settings
 from dff.comparing.records import MethodRow, PhotoRows
 from dff.concepts import Concepts
@@ -50,6 +51,7 @@ def compare(
     classes: Classes = 3,
     concepts: Concepts = 5,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    metrics: Sequence[str] | None = None,
     batch: int = 16,
     progress: Told | None = None,
 ) -> MethodComparison:
@@ -63,17 +65,19 @@ def compare(
         concepts: how many, as in a call of an explainer.
         settings: of Captum's methods, by their names (:data:`dff.attributions.METHODS`). A baseline
             may also be "black" or "white".
+        metrics: which measure each method's map of the first class
+            (:data:`dff.comparing.measuring.MEASURED`); None measures nothing.
         batch: how many inputs run at a time, where a method asks for many.
         progress: called with a line that says what is under way.
 
     Raises:
-        UsageError: no such method, setting or class.
+        UsageError: no such method, setting, class or metric.
         MissingExtraError: a method is Captum's, which is not installed.
         ModelError: a method cannot explain a model, or a model has no classes.
         ImageError: an image that cannot be read.
     """
     chosen = check_methods(methods)
-    given = check_settings(chosen, settings)
+    given, measures = check_settings(chosen, settings), check_metrics(metrics)
     if isinstance(classes, (int, np.integer)) and classes < 1:
         raise UsageError(f"classes is how many, from 1 on, or a list of classes, not {classes!r}")
     told = progress or (lambda _: None)
@@ -84,7 +88,7 @@ def compare(
     blocks = []
     for source in _one_by_one(images):
         for explainer in explainers:
-            run = _PhotoRun(explainer, given, batch, told)
+            run = _PhotoRun(explainer, given, measures, batch, told)
             blocks.append(run.rows(source, chosen, classes, concepts))
     return MethodComparison(tuple(blocks), len(explainers))
 
@@ -112,6 +116,7 @@ class _PhotoRun:
 
     explainer: Explainer
     settings: Mapping[str, Mapping[str, Any]]
+    metrics: Sequence[str]
     batch: int
     told: Told
 
@@ -128,7 +133,12 @@ class _PhotoRun:
             self.told(f"{photo.picture.name}: {method}")
             start = time.perf_counter()
             row = self._row(method, photo, indices)
-            rows.append(_timed(row, time.perf_counter() - start))
+            row = replace(row, seconds=time.perf_counter() - start)
+            if self.metrics:
+                self.told(f"{photo.picture.name}: {method}, metrics")
+                figures = measured(photo, row.maps[0], indices[0], self.metrics, self.batch)
+                row = replace(row, metrics=figures)
+            rows.append(row)
         return PhotoRows(self.explainer.name, explanation, tuple(columns), tuple(rows))
 
     def _row(self, method: str, photo: Photo, classes: list[int]) -> MethodRow:
@@ -203,10 +213,6 @@ def _of_concepts(photo: Photo, classes: list[int]) -> MethodRow:
     maps = upsample(split.maps.sum(1), size, photo.layer_grid).numpy()
     gap = tuple(split.gap.tolist())
     return MethodRow(CONCEPTS, maps.astype(np.float32), 0.0, {}, gap, split.maps)
-
-
-def _timed(row: MethodRow, seconds: float) -> MethodRow:
-    return MethodRow(**{**vars(row), "seconds": seconds})
 
 
 def _columns(photo: Photo, classes: Classes) -> list[ClassScore]:

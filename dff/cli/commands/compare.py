@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,6 +77,15 @@ def compare(
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="How many concepts: N, auto, or LO:HI.")
     ] = "5",
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics",
+            help="Measure each method's map of the first class: deletion, insertion, ROAD, drop "
+            "and increase of confidence, complexity; means over the photos.",
+            rich_help_panel=_METHODS,
+        ),
+    ] = False,
     style: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +134,7 @@ def compare(
     from dff.comparing import check_methods, check_settings
     from dff.comparing import compare as compare_methods
     from dff.comparing.comparison import check_formats, output_names
+    from dff.comparing.measuring import MEASURED
     from dff.images import read_image, spread
     from dff.images.names import distinct_names
     from dff.rendering.attributions import Look
@@ -150,7 +160,7 @@ def compare(
     with working("comparing") as told:
         compared = compare_methods(
             pictures, model=explainers, methods=wanted, classes=target or classes, concepts=count,
-            settings=given, batch=batch, progress=told,
+            settings=given, metrics=MEASURED if metrics else None, batch=batch, progress=told,
         )  # fmt: skip
         asked = differing(ctx)
         paths = [str(path) for path in compared.save(out, look=look, formats=kinds, settings=asked)]
@@ -221,5 +231,19 @@ def _print(compared: MethodComparison, paths: Sequence[str]) -> None:
                 for row in block.rows
             ],
         )  # fmt: skip
+    for i, by_method in enumerate(compared.metrics):
+        names = next(iter(by_method.values()))
+        if names:
+            say(f"metrics by {compared.blocks[i].model}, {_better(names)}")
+            table = [(m, *(f"{v:.3f}" for v in values.values())) for m, values in by_method.items()]
+            print_table(["method", *(f">{name}" for name in names)], table)
     for path in paths:
         say(path)
+
+
+def _better(names: Iterable[str]) -> str:
+    """Say of which metrics less is better."""
+    from dff.metrics import METRICS
+
+    less = [name for name in names if not METRICS[name].more_is_better]
+    return f"means over photos; less is better of {', '.join(less)}, more of the others"
