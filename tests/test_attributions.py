@@ -198,6 +198,20 @@ def test_a_layer_of_tokens_has_cells():
     assert found.values.std() > 0
 
 
+def test_a_part_of_a_fused_layer():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=64, depth=2, embed_dim=48, num_heads=2, num_classes=4
+    ).eval()
+    x = signed(1, 3, 64, 64)
+    maps = {
+        part: attribute(model, x, 1, "gradient-x-activation", layer=f"blocks.1.attn.qkv{part}")
+        for part in ("", ":key", ":query", ":value")
+    }
+    parts = sum(maps[part].values for part in (":key", ":query", ":value"))
+    assert torch.allclose(parts, maps[""].values, atol=1e-6)
+
+
 def test_cells_lie_where_the_grid_says():
     model, x = seeded(ConvNet), signed(1, 3, 16, 16)
     tiled = attribute(model, x, 1, "layer-gradcam", layer=model.layer4)

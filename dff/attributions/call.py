@@ -16,6 +16,7 @@ from dff.activations import LayoutLike, reading_of, resolve_layer
 from dff.activations.borrowing import borrowed, plainly
 from dff.activations.failures import model_errors
 from dff.activations.layouts import main_tensor
+from dff.activations.names import split_run
 from dff.activations.reach import no_gradients
 from dff.attributions.captum_calls import Call
 from dff.attributions.forward import Scored, activations_of, checked, rewired
@@ -23,7 +24,7 @@ from dff.attributions.methods import METHODS, Method, attribution_method
 from dff.attributions.settings import checked as checked_settings
 from dff.attributions.settings import fitting_baseline
 from dff.attributions.targets import Place, places
-from dff.errors import ModelError, OutOfMemoryError, UsageError
+from dff.errors import LayerError, ModelError, OutOfMemoryError, UsageError
 from dff.maps import Grid, upsample
 
 __all__ = ["Attribution", "TargetLayer", "attribute", "why_not"]
@@ -214,12 +215,11 @@ class _Work:
     def _all(self, x: Tensor, wanted: Sequence[Place], batch: int) -> tuple[Tensor, Tensor | None]:
         """Explain the inputs, those of methods that evaluate each several times one by one."""
         model, layer = self.forward, None
-        if self.layer is not None:
-            layer_name, layer = resolve_layer(self.forward, self.layer.layer)
         if self.method.rewired is not None:
             with model_errors(self.forward, x):
-                model, named = rewired(self.forward, x[:1], self.method.rewired)
-            layer = named[layer_name] if self.layer is not None else None
+                model = rewired(self.forward, x[:1], self.method.rewired)
+        if self.method.layer:
+            layer = resolve_layer(model, self._layer_name())[1]
         scored = Scored(model, self.progress)
         together = 1 if self.method.repeated else batch
         found = []
@@ -265,14 +265,20 @@ class _Work:
                 scored, lambda: self.method.run(call), grad=self.method.gradients
             )
         values = values.detach().float()
-        if self.layer is not None and self.method.layer:
+        if self.method.layer:
             values = self._on_pixels(values, x)
         return values.cpu(), None if delta is None else delta.detach().float().cpu().reshape(-1)
 
     def _on_pixels(self, values: Tensor, x: Tensor) -> Tensor:
         """Add a layer's values up over its channels, and bring their cells to the input's size."""
         assert self.layer is not None
-        name = str(self.layer.layer) if isinstance(self.layer.layer, str) else "of the call"
-        reading = reading_of(name, values, x, self.layer.layout)
+        reading = reading_of(self._layer_name(), values, x, self.layer.layout)
         cells = reading.to_maps(main_tensor(values)).sum(1, keepdim=True)
         return upsample(cells, (int(x.shape[-2]), int(x.shape[-1])), self.layer.grid)
+
+    def _layer_name(self) -> str:
+        assert self.layer is not None
+        name = resolve_layer(self.forward, self.layer.layer)[0]
+        if split_run(name)[1]:
+            raise LayerError(f"{self.name} explains by a layer that runs once, not {name!r}")
+        return name

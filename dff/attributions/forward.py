@@ -86,8 +86,8 @@ def activations_of(model: nn.Module, which: str) -> list[nn.Module]:
     ]
 
 
-def rewired(model: nn.Module, x: Tensor, which: str) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """Return a copy of a model's structure that Captum can change, and its modules by name.
+def rewired(model: nn.Module, x: Tensor, which: str) -> nn.Module:
+    """Return a copy of a model's structure that Captum can change.
 
     The weights are shared. Nothing in it works in place, and every activation of the kind asked for
     is an ``nn.ReLU`` to Captum, whose rules for it hold for any elementwise function: the rescale
@@ -114,7 +114,7 @@ def rewired(model: nn.Module, x: Tensor, which: str) -> tuple[nn.Module, dict[st
         if getattr(module, "inplace", None) is True:
             module.inplace = False
     if not which:
-        return twin, named
+        return twin
     changed = activations_of(twin, which)
     pools = [m for m in named.values() if type(m) in POOLS] if which == "elementwise" else []
     runs = _runs(twin, x, [*changed, *pools])
@@ -125,7 +125,7 @@ def rewired(model: nn.Module, x: Tensor, which: str) -> tuple[nn.Module, dict[st
         for name, child in parent._modules.items():
             if child in stand_ins:
                 parent._modules[name] = stand_ins[child]
-    return stand_ins.get(twin, twin), named
+    return stand_ins.get(twin, twin)
 
 
 def _runs(model: nn.Module, x: Tensor, modules: list[nn.Module]) -> Counter[nn.Module]:

@@ -34,28 +34,33 @@ def draw_panel(blocks: Sequence[PhotoRows], look: Look | None = None) -> Image.I
     """Draw blocks (a photo by a model each) in one panel, near to a screen's proportions."""
     several = len({block.model for block in blocks}) > 1
     drawn = [_Block(block, look, several) for block in blocks]
-    sheet, _ = min(
+    content = sum(block.content for block in drawn)
+    sheet = min(
         (
             _tiled([block.drawn(inner) for block in drawn], across)
             for inner in range(1, max(len(block.groups) for block in drawn) + 1)
             for across in range(1, len(drawn) + 1)
         ),
-        key=lambda tiled: tiled[1],
+        key=lambda sheet: _untidiness(sheet, content),
     )
     return Image.fromarray(
         np.pad(sheet, ((MARGIN,) * 2, (MARGIN,) * 2, (0, 0)), constant_values=PAPER)
     )
 
 
-def _tiled(pictures: Sequence[np.ndarray], across: int) -> tuple[np.ndarray, float]:
-    """Set pictures in rows of so many; return the sheet, and how far it is from a full screen."""
+def _untidiness(sheet: np.ndarray, content: int) -> float:
+    """Return how far a sheet is from a full screen: by its proportions, and by what is empty."""
+    height, width = sheet.shape[:2]
+    return abs(math.log(width / height / SCREEN)) + EMPTY * (1 - content / (width * height))
+
+
+def _tiled(pictures: Sequence[np.ndarray], across: int) -> np.ndarray:
+    """Set pictures in rows of so many."""
     rows = [_beside(pictures[i : i + across]) for i in range(0, len(pictures), across)]
     width = max(row.shape[1] for row in rows)
     gap = _paper(APART, width)
     padded = [part for row in rows for part in (gap, _padded(row, row.shape[0], width))]
-    sheet = np.concatenate(padded[1:])
-    covered = sum(picture[..., 0].size for picture in pictures) / sheet[..., 0].size
-    return sheet, abs(math.log(sheet.shape[1] / sheet.shape[0] / SCREEN)) + EMPTY * (1 - covered)
+    return np.concatenate(padded[1:])
 
 
 def _beside(pictures: Sequence[np.ndarray], gap: int = APART) -> np.ndarray:
@@ -91,6 +96,11 @@ class _Block:
     def groups(self) -> list[np.ndarray]:
         """The tiles of each method, under its name."""
         return [self._group(row) for row in self.block.rows]
+
+    @property
+    def content(self) -> int:
+        """How many pixels its parts have, without what is empty between them."""
+        return sum(part[..., 0].size for part in (self._left, *self.groups))
 
     def drawn(self, across: int) -> np.ndarray:
         """Draw the block with so many methods beside each other."""
