@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dff.activations import Tail
     from dff.colocalization import MaskOptions, Run, RunOptions, colocalize
+    from dff.comparing import MethodComparison, compare
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
     from dff.concepts import ConceptBank
     from dff.errors import DFFError
@@ -34,6 +35,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "MaskOptions",
+    "MethodComparison",
     "Preprocessing",
     "Run",
     "RunOptions",
@@ -41,6 +43,7 @@ __all__ = [
     "Sweep",
     "Tail",
     "colocalize",
+    "compare",
     "list_models",
     "load_model",
     "read_image",
@@ -58,12 +61,14 @@ _HOMES = {
     "NMF": "dff.nmf",
     "Preprocessing": "dff.images",
     "MaskOptions": "dff.colocalization",
+    "MethodComparison": "dff.comparing",
     "Run": "dff.colocalization",
     "RunOptions": "dff.colocalization",
     "SemiNMF": "dff.nmf",
     "Sweep": "dff.explain",
     "Tail": "dff.activations",
     "colocalize": "dff.colocalization",
+    "compare": "dff.comparing",
     "list_models": "dff.models",
     "load_model": "dff.models",
     "read_image": "dff.images",

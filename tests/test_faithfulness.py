@@ -8,11 +8,10 @@ from torch import nn
 
 import dff
 from dff.errors import LayerError, UsageError
+from dff.metrics import Curve, pixel_curve
 from dff.scoring.faithfulness import (
-    Curve,
     agreement,
     concept_curve,
-    pixel_curve,
     randomized,
     similarity,
 )

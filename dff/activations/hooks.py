@@ -99,6 +99,7 @@ def intercept(
     inputs: Inputs,
     *,
     grad: bool = False,
+    whole: bool = False,
     layout: LayoutLike = None,
 ) -> Any:
     """Run `model` once; hand the layer's output to `fn`; go on with what it returns.
@@ -116,6 +117,7 @@ def intercept(
             arguments with such a tensor first.
         grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
             require gradients; nothing before the layer is recorded.
+        whole: record them from the input on.
         layout: how to read the output: None to recognise it, a
             :class:`~dff.activations.layouts.Layout`, how many tokens are no grid's
             (:class:`~dff.activations.recognition.Ends`), or a callable from the output to maps (a
@@ -133,9 +135,13 @@ def intercept(
     def answer(name: str, output: Any) -> Any:
         return _answer(name, output, fn, size, grad, layout)
 
+    def work() -> Any:
+        torch.set_grad_enabled(whole)
+        return _run(model, inputs)
+
     try:
         resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
-        return _visited(model, resolved, answer, lambda: _run(model, inputs))
+        return _visited(model, resolved, answer, work)
     except _Stopped:
         return None
 

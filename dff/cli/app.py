@@ -15,6 +15,7 @@ import typer
 
 from dff.cli.commands.analyze import analyze
 from dff.cli.commands.colocalize import colocalize
+from dff.cli.commands.compare import compare
 from dff.cli.commands.demo import demo
 from dff.cli.commands.inspect import layers, models
 from dff.cli.commands.runs import evaluate, find, name
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, sweep, colocalize, evaluate, find, name, layers, models, demo):
+for command in (analyze, sweep, compare, colocalize, evaluate, find, name, layers, models, demo):
     app.command()(command)
 
 

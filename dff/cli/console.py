@@ -13,7 +13,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -178,16 +178,19 @@ def swatch(color: str, name: object) -> Text:
 
 
 @contextmanager
-def working(task: str) -> Iterator[None]:
-    """Show a spinner while something takes its time, on a terminal only."""
+def working(task: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner while something takes its time, on a terminal only.
+
+    Yields what changes the text beside it.
+    """
     if not _watched():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(clean(task))):
-        yield
+    with Console(stderr=True).status(Text(clean(task))) as status:
+        yield lambda text: status.update(Text(clean(text)))
 
 
 def progress(items: Sequence[Item], task: str) -> Iterator[Item]:

@@ -37,7 +37,7 @@ from dff.files import is_regular, make_folder, taken, write_file
 __all__ = ["SaveSettings", "SettingsFile", "differing", "finish", "model_words"]
 
 FOUND = "dff.toml"
-COMMANDS = ("analyze", "sweep", "colocalize", "layers")
+COMMANDS = ("analyze", "sweep", "compare", "colocalize", "layers")
 LARGEST = 1 << 20  # bytes
 MODEL = [field.name for field in fields(ModelOptions)]
 OWN = ("settings_file", "save_settings")  # never in a file

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dff.activations.outputs import Meaning
+from dff.attributions import Attribution
 from dff.concepts import ConceptBank
 from dff.errors import UsageError
 from dff.explain import saving
@@ -28,6 +29,7 @@ from dff.explain.questions.evidence import (
     photo_module,
 )
 from dff.explain.questions.labels import Label, photo_labels
+from dff.explain.questions.pixels import METHOD, ConceptLike, Settings, photo_pixels
 from dff.explain.shared import ClassScore, SharedConcepts
 from dff.maps import MaskOptions
 from dff.rendering import LegendEntry
@@ -194,6 +196,17 @@ class Explanation:
         photos: Any = getattr(other, "photos", other)
         return compare(self.photos, photos, by=by, threshold=threshold)
 
+    def pixels(
+        self, concept: ConceptLike, method: str = METHOD, *, settings: Settings = None
+    ) -> Attribution:
+        """Say which pixels of each photo make a concept (by index, from 0, or name), and how much;
+        of one photo also several concepts, a row each.
+
+        Attributes the concept's mean coefficient (:class:`dff.scoring.ConceptEncoder`) to the input
+        by a method of :data:`dff.attributions.METHODS` and its settings.
+        """
+        return photo_pixels(self.photos, concept, method, settings)
+
     # One photo: the first.
 
     def target(self, target: Target | None = None) -> int:
@@ -207,8 +220,7 @@ class Explanation:
     def maps(self, *, level: str = "part") -> np.ndarray:
         """Return the presence (nodes, rows, cols) float32 in [0, 1] at the photo's cells.
 
-        1 is full presence in the data the concepts were fitted on, so maps compare across
-        photos: where a concept is absent, its map is near 0.
+        1 is full presence in the data the concepts were fitted on: maps compare across photos.
 
         Args:
             level: "part" is the concepts; "object" the unions of those that belong together after
@@ -261,20 +273,14 @@ class Explanation:
         """Return what each concept of the photo says about classes, by one way of asking.
 
         Args:
-            kind: "contributions" (:meth:`contributions`), "ablation" (the logit falls by so much
-                when the concept is taken out of the activations), "blur" (when its region of
-                the picture is blurred), "sobol" (total Sobol indices, as in CRAFT), or
-                "gradient" (gradient x coefficient).
+            kind: a key of :data:`dff.explain.questions.evidence.EVIDENCE`, where each is told.
             target: a class by index or name, or several; None is the photo's likeliest.
             versus: a class whose logit is subtracted.
         """
         return photo_evidence(self.photos[0], kind, target, versus=versus)
 
     def check(self, target: Target | None = None, *, seed: int = 0) -> Check:
-        """Measure how faithful the photo's concepts are to the model.
-
-        Insertion and deletion curves of concepts and pixels, the agreement of the model on W·H
-        and on A, and whether the concepts of a randomised model differ.
+        """Measure how faithful the photo's concepts are to the model (:class:`Check`).
 
         Args:
             target: class index or name; None is the photo's likeliest class.
@@ -283,11 +289,8 @@ class Explanation:
         return check_photo(self.photos[0], target, seed=seed)
 
     def concept_module(self) -> ConceptModule:
-        """Return the model as seen from the photo's concepts: coefficients in, logits out.
-
-        Its logits at ``photos[0].layer_coefficients[None]`` are the model's own: what the concepts
-        leave unexplained is added.
-        """
+        """Return the model from coefficients to logits, with what the concepts leave unexplained:
+        at ``photos[0].layer_coefficients[None]`` the logits are the model's own."""
         return photo_module(self.photos[0])
 
     @by_name
@@ -320,10 +323,7 @@ class Explanation:
         outline: bool = False,
         evidence: Sequence[Evidence] = (),
     ) -> Image.Image:
-        """Draw photo | concepts | Grad-CAM, with titles and the legend.
-
-        Options are those of :class:`dff.explain.drawing.Drawing`.
-        """
+        """Draw photo | concepts | Grad-CAM, with titles and legend (options: :class:`Drawing`)."""
         return Drawing(
             clips_of(self.photos)[0], target=target, top_k=top_k, smooth=smooth, outline=outline,
             evidence=evidence,

@@ -1,7 +1,7 @@
 """Is what the concepts say true of the model? Curves, agreement, randomisation.
 
-- :func:`concept_curve`: the class's score as concepts are taken out, or put in, one by one.
-- :func:`pixel_curve`: the same with the pixels of a heatmap.
+- :func:`concept_curve`: the class's score as concepts are taken out, or put in, one by one
+  (with pixels: :func:`dff.metrics.pixel_curve`).
 - :func:`agreement`: the model on A against the model on W·H.
 - :func:`randomized`, :func:`similarity`: whether the concepts of a randomised model differ.
 
@@ -13,47 +13,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dff.errors import UsageError
-from dff.scoring.blur import blurred
+from dff.metrics.curves import SOFTMAX, Curve, check_mode, probability
 from dff.scoring.contributions import Forward
 
 __all__ = [
     "Agreement",
-    "Curve",
     "agreement",
     "concept_curve",
-    "pixel_curve",
     "randomized",
     "similarity",
 ]
-
-MODES = ("deletion", "insertion")
-SOFTMAX: Forward = partial(torch.softmax, dim=-1)
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A class's probability against the share of concepts or pixels taken out (or put in).
-
-    Attributes:
-        shares: (n,) from 0 to 1.
-        values: (n,) in [0, 1].
-    """
-
-    shares: np.ndarray
-    values: np.ndarray
-
-    @property
-    def auc(self) -> float:
-        """Area under the curve, in [0, 1]: small is good for deletion, large for insertion."""
-        steps = np.diff(self.shares)
-        return float((steps * (self.values[1:] + self.values[:-1]) / 2).sum())
 
 
 @dataclass(frozen=True)
@@ -92,7 +67,7 @@ def concept_curve(
     Raises:
         UsageError: an order that is none, or another mode.
     """
-    _check_mode(mode)
+    check_mode(mode)
     if sorted(order) != list(range(len(coefficients))):
         raise UsageError(f"expected all {len(coefficients)} concepts in some order, got {order}")
     count = len(coefficients)
@@ -102,57 +77,8 @@ def concept_curve(
     kept = touched if mode == "insertion" else ~touched
     with torch.no_grad():
         masks = kept.to(coefficients)[:, :, None, None]
-        values = _probability(forward(masks * coefficients), target, probabilities)
+        values = probability(forward(masks * coefficients), target, probabilities)
     return Curve(np.linspace(0, 1, count + 1), values)
-
-
-def pixel_curve(
-    score: Forward,
-    image: Tensor,
-    heatmap: np.ndarray,
-    target: int,
-    *,
-    mode: str = "deletion",
-    steps: int = 20,
-    batch: int = 32,
-    probabilities: Forward = SOFTMAX,
-) -> Curve:
-    """Take the pixels of an image away (or put them back), the hottest first, and watch a class.
-
-    RISE's curves (Petsiuk et al. 2018, section 4): deleted pixels become grey (0 after
-    normalisation); insertion begins with the blurred image.
-
-    Args:
-        score: from images (m, 3, height, width) to logits (m, classes).
-        image: (3, height, width), normalised.
-        heatmap: (height, width).
-        target: class index.
-        mode: "deletion" or "insertion".
-        steps: points of the curve, less one.
-        batch: images at a time.
-        probabilities: of logits (m, classes).
-
-    Raises:
-        UsageError: a heatmap of another size, or another mode.
-    """
-    _check_mode(mode)
-    height, width = image.shape[1:]
-    if heatmap.shape != (height, width):
-        raise UsageError(f"expected a heatmap {height} x {width}, got {heatmap.shape}")
-    order = torch.from_numpy(np.argsort(-heatmap.ravel(), kind="stable").copy())
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    shares = np.linspace(0, 1, steps + 1)
-    other = torch.zeros_like(image) if mode == "deletion" else blurred(image)
-    first, last = (image, other) if mode == "deletion" else (other, image)
-    values = []
-    with torch.no_grad():
-        for part in np.array_split(shares, -(-len(shares) // batch)):
-            limits = torch.from_numpy(part * len(order))
-            changed = (rank[None] < limits[:, None]).reshape(-1, 1, height, width).to(image.device)
-            logits = score(torch.where(changed, last, first))
-            values.append(_probability(logits, target, probabilities))
-    return Curve(shares, np.concatenate(values))
 
 
 def agreement(logits: Tensor, rebuilt: Tensor) -> Agreement:
@@ -216,12 +142,3 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> float:
 def _standardized(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64) - rows.mean(1, keepdims=True)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def _probability(logits: Tensor, target: int, probabilities: Forward) -> np.ndarray:
-    return probabilities(logits.float())[:, target].cpu().double().numpy()
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise UsageError(f"mode is one of {', '.join(MODES)}, not {mode!r}")

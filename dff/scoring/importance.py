@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dff.errors import UsageError
-from dff.scoring.blur import blurred
+from dff.metrics.removal import blurred
 from dff.scoring.contributions import Forward
 
 __all__ = ["ablation", "blur_ablation", "gradient_times_coefficient", "sobol"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import safe_open
 from dff.colocalization.run.folder import TABLES, RunFolder, chunk_name, read_state
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import reopen
-from dff.concepts import ConceptBank, titles
+from dff.concepts import ConceptBank, concept_index
 from dff.errors import RunError, UsageError, shortened
 
 __all__ = ["Run"]
@@ -87,30 +86,12 @@ class Run:
         return reopen(about["kind"], about["root"], about["given"], paths)
 
     def concept(self, concept: int | str) -> int:
-        """Return the index of a concept, from 0 as all of Python counts, or of a name,
-        with its number or without ("8 striped fur").
-
-        What is on screen and on disk counts from 1: concept 0 is "Concept 1" there.
+        """Return the index of a concept (:func:`dff.concepts.concept_index`).
 
         Raises:
             UsageError: there is no such concept.
         """
-        names = [name.lower() for name in self.bank.names]
-        if isinstance(concept, str):
-            name = concept.strip().lower()
-            for known in (names, [title.lower() for title in titles(self.bank.names)]):
-                if name in known:
-                    return known.index(name)
-            raise UsageError(
-                f"there is no concept named {concept!r}, but "
-                f"{', '.join(self.bank.names[:8])}{', …' if len(names) > 8 else ''}"
-            )
-        index = operator.index(concept)
-        if not 0 <= index < len(names):
-            raise UsageError(
-                f"there is no concept {index}: in Python they count from 0 to {len(names) - 1}"
-            )
-        return index
+        return concept_index(self.bank.names, concept)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as plain data for JSON: concepts count from 1."""

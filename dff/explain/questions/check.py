@@ -18,14 +18,13 @@ from dff.explain.one_pass import one_pass
 from dff.explain.photo import Photo, Target
 from dff.explain.questions.evidence import photo_contributions, rest_of_model
 from dff.maps import presence, upsample
+from dff.metrics import Curve, pixel_curve
 from dff.rendering import curves
 from dff.scoring import rebuild
 from dff.scoring.faithfulness import (
     Agreement,
-    Curve,
     agreement,
     concept_curve,
-    pixel_curve,
     randomized,
     similarity,
 )

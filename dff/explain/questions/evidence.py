@@ -173,7 +173,10 @@ _IMPORTANCE: dict[str, Callable[[Photo, Tensor], Tensor]] = {
     "gradient": _gradient,
 }
 EVIDENCE = (CONTRIBUTIONS, *_IMPORTANCE)
-"""The ways of asking what concepts say about classes."""
+"""The ways of asking what concepts say about classes: "contributions" (they add up to the logit),
+"ablation" (the logit falls by so much when the concept is taken out of the activations), "blur"
+(when its region of the picture is blurred), "sobol" (total Sobol indices, as in CRAFT), or
+"gradient" (gradient x coefficient)."""
 
 
 @torch.inference_mode(False)
