@@ -15,7 +15,7 @@ class Dataset(ABC):
     """Images by number.
 
     Attributes:
-        kind: "folder", "list", "tar", "video" or "python".
+        kind: "folder", "list", "tar", "video", "remote", "parquet" or "python".
         root: what the paths are relative to.
         paths: (n,) names of the images, as tables show them.
         labels: (n,) class names, None where unknown.
@@ -46,9 +46,15 @@ class Dataset(ABC):
         """Return the file whose times tell whether an image has changed; None where none does."""
         return None
 
+    def facts(self) -> Sequence[str]:
+        """Return what else tells one version of the dataset from another; on disk, times do."""
+        return ()
+
     def fingerprint(self) -> str:
-        """Return a digest of all paths and labels."""
+        """Return a digest of all paths, labels and facts."""
         digest = hashlib.sha256()
         for path, label in zip(self.paths, self.labels, strict=True):
             digest.update(repr((path, label)).encode("utf-8", "surrogateescape"))
+        for fact in self.facts():
+            digest.update(fact.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]

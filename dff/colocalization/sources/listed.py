@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from dff.colocalization.sources.dataset import Dataset
-from dff.errors import UsageError
+from dff.colocalization.sources.remote import is_address, opened
+from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
+from dff.images.addresses import shown
 
 __all__ = ["FileDataset", "files_below", "listed", "tabled"]
 
@@ -19,13 +22,23 @@ LABEL_COLUMNS = ("label", "class", "category")
 
 
 class FileDataset(Dataset):
-    """Image files; paths are relative to the root, or absolute."""
+    """Image files; paths are relative to the root, absolute, or addresses."""
 
     def source(self, index: int) -> Source:
-        return os.path.join(self.root, self.paths[index])
+        path = self.paths[index]
+        if not is_address(path):
+            return os.path.join(self.root, path)
+        if re.match(r"https?://", path, re.IGNORECASE):
+            return path
+        try:
+            with opened(path) as file:
+                return bytes(file.read())
+        except Exception as error:
+            raise ImageError(f"cannot read {shown(path)}: {error}") from None
 
-    def file(self, index: int) -> str:
-        return os.path.join(self.root, self.paths[index])
+    def file(self, index: int) -> str | None:
+        path = self.paths[index]
+        return None if is_address(path) else os.path.join(self.root, path)
 
 
 def files_below(root: str, skip: Path | None) -> FileDataset:

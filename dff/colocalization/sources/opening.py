@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dff.colocalization.sources.columns import open_parquet, parquet_files
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.listed import FileDataset, files_below, listed, tabled
 from dff.colocalization.sources.python import PythonDataset
+from dff.colocalization.sources.remote import RemoteDataset, is_address
 from dff.colocalization.sources.tars import open_tars, tar_files
 from dff.colocalization.sources.video import VideoDataset
 from dff.errors import ImageError, RunError, UsageError, closest
@@ -24,8 +26,10 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
     Args:
         given: a folder; a ``.txt`` (one path a line) or ``.csv`` list (a column "path", and
             "label" if there are labels); a ``.tar`` file, or a folder or pattern of them such as
-            ``"shards/{000..099}.tar"``; a video; a list of paths; or an object with ``len`` and
-            indices, such as a torchvision dataset.
+            ``"shards/{000..099}.tar"``; ``.parquet`` files with a column of images; a video; an
+            address of a folder, tar or parquet file that fsspec reads (``s3://``, ``gs://``,
+            ``hf://``, ...); a list of paths; or an object with ``len`` and indices, such as a
+            dataset of torchvision or of Hugging Face.
         skip: a folder that is left out: the run's own.
 
     Raises:
@@ -34,8 +38,9 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
     if isinstance(given, Dataset):
         return given
     if isinstance(given, (str, os.PathLike)):
-        dataset = _on_disk(os.fspath(given), skip)
-        dataset.given = os.path.abspath(given)
+        name = os.fspath(given)
+        dataset = _on_disk(name, skip)
+        dataset.given = name if is_address(name) else os.path.abspath(name)
     elif isinstance(given, (list, tuple)) and all(
         hasattr(p, "__fspath__") or isinstance(p, str) for p in given
     ):
@@ -46,8 +51,8 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
         dataset = PythonDataset(given)
     else:
         raise UsageError(
-            "a dataset is a folder, a list of paths, tar shards, a video, or an object with "
-            f"len() and indices, not {type(given).__name__}"
+            "a dataset is a folder, a list of paths, tar shards, parquet files, a video, an "
+            f"address, or an object with len() and indices, not {type(given).__name__}"
         )
     if not len(dataset):
         raise UsageError(
@@ -60,6 +65,10 @@ def open_dataset(given: Any, *, skip: Path | None = None) -> Dataset:
 def _on_disk(path: str, skip: Path | None) -> Dataset:
     if tars := tar_files(path):
         return open_tars(tars)
+    if columns := parquet_files(path):
+        return open_parquet(columns)
+    if is_address(path):
+        return RemoteDataset(path)
     if os.path.isdir(path):
         return files_below(path, skip)
     ending = os.path.splitext(path)[1].lower()

@@ -1,4 +1,4 @@
-"""A Python dataset, such as torchvision's, as a dataset."""
+"""A Python dataset, such as torchvision's or Hugging Face's, as a dataset."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from dff.colocalization.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from dff.colocalization.sources.dataset import Dataset
+from dff.errors import ImageError
 from dff.images import Source
 
 __all__ = ["PythonDataset"]
 
 
 class PythonDataset(Dataset):
-    """A dataset in the manner of torchvision: ``dataset[i]`` is an image, or (image, target)."""
+    """A dataset in the manner of torchvision: ``dataset[i]`` is an image, or (image, target).
+
+    In the manner of Hugging Face it is a row with an image under one of :data:`IMAGE_COLUMNS`.
+    """
 
     def __init__(self, items: Any) -> None:
-        names = list(getattr(items, "classes", None) or [])
-        targets = getattr(items, "targets", None)
+        names, targets = _classes(items)
         labels: list[str | None] = [None] * len(items)
         if targets is not None and len(targets) == len(items):
             labels = [names[int(t)] if int(t) < len(names) else str(int(t)) for t in targets]
@@ -38,8 +42,29 @@ class PythonDataset(Dataset):
     def source(self, index: int) -> Source:
         item = self.items[index]
         image = item[0] if isinstance(item, (tuple, list)) else item
+        if isinstance(item, dict):
+            image = _image_of(item)
         if hasattr(image, "detach"):  # a tensor (3, height, width)
             image = image.detach().cpu().numpy()
         if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[0] in (1, 3):
             image = np.ascontiguousarray(image.transpose(1, 2, 0))
         return image
+
+
+def _classes(items: Any) -> tuple[list[str], Any]:
+    """Return the names of the classes, and the class of each item; None where unknown."""
+    features = getattr(items, "features", None)
+    if not isinstance(features, dict):
+        return list(getattr(items, "classes", None) or []), getattr(items, "targets", None)
+    label = next((name for name in LABEL_COLUMNS if hasattr(features.get(name), "names")), None)
+    return ([], None) if label is None else (list(features[label].names), items[label])
+
+
+def _image_of(row: dict[str, Any]) -> Any:
+    name = next((name for name in IMAGE_COLUMNS if name in row), None)
+    if name is None:
+        raise ImageError(
+            f"a row holds no image under {', '.join(IMAGE_COLUMNS)}; it has {', '.join(row)}"
+        )
+    cell = row[name]
+    return cell.get("bytes") if isinstance(cell, dict) else cell

@@ -1,4 +1,4 @@
-"""Tar shards (WebDataset): images found by their headers, read by their offsets."""
+"""Tar shards (WebDataset), local or at an address: found by headers, read by offsets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Sequence
 
 from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.sources.remote import is_address, opened, store_of
 from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
 
@@ -30,19 +31,27 @@ class TarDataset(Dataset):
         super().__init__("tar", root, paths, labels)
         self.places = places
 
-    def file(self, index: int) -> str:
-        return self.places[index][0]
+    def file(self, index: int) -> str | None:
+        file = self.places[index][0]
+        return None if is_address(file) else file
 
     def source(self, index: int) -> Source:
         file, offset, length = self.places[index]
         try:
-            with open(file, "rb") as shard:
-                data = os.pread(shard.fileno(), length, offset)
+            data = _part(file, offset, length)
         except OSError as error:
-            raise ImageError(f"cannot read {file}: {error.strerror}") from None
+            raise ImageError(f"cannot read {file}: {error.strerror or error}") from None
         if len(data) < length:
             raise ImageError(f"cannot read {self.paths[index]}: the shard ends early")
         return data
+
+
+def _part(file: str, offset: int, length: int) -> bytes:
+    if is_address(file):
+        system, inner = store_of(file)
+        return bytes(system.cat_file(inner, start=offset, end=offset + length))
+    with open(file, "rb") as shard:
+        return os.pread(shard.fileno(), length, offset)
 
 
 def tar_files(path: str) -> list[str]:
@@ -53,10 +62,12 @@ def tar_files(path: str) -> list[str]:
             path[: match.start()] + str(i).zfill(len(first)) + path[match.end() :]
             for i in range(int(first), int(last) + 1)
         ]
-        if missing := [name for name in names if not os.path.isfile(name)]:
+        if missing := [n for n in names if not is_address(n) and not os.path.isfile(n)]:
             raise UsageError(f"there is no shard {missing[0]!r} ({len(missing)} are missing)")
         return names
     if path.endswith(".tar"):
+        if is_address(path):
+            return [path]
         shards = [path] if os.path.isfile(path) else sorted(glob.glob(path))
         if not shards:
             raise UsageError(f"there is no tar file {path!r}")
@@ -75,11 +86,12 @@ def open_tars(files: Sequence[str]) -> TarDataset:
     Raises:
         UsageError: a file is not a tar file, or compressed.
     """
-    root = os.path.dirname(os.path.abspath(files[0]))
+    files = [file if is_address(file) else os.path.abspath(file) for file in files]
+    root = os.path.dirname(files[0])
     rows: list[tuple[str, str | None, tuple[str, int, int]]] = []
     for file in files:
         try:
-            rows += _members(os.path.abspath(file))
+            rows += _members(file)
         except (tarfile.TarError, OSError) as error:
             raise UsageError(f"cannot read {file!r} as an uncompressed tar file: {error}") from None
     return TarDataset(root, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
@@ -88,7 +100,7 @@ def open_tars(files: Sequence[str]) -> TarDataset:
 def _members(file: str) -> list[tuple[str, str | None, tuple[str, int, int]]]:
     labels: dict[str, str] = {}
     images: list[tuple[str, tuple[str, int, int]]] = []
-    with tarfile.open(file, "r:") as shard:
+    with opened(file) as handle, tarfile.open(fileobj=handle, mode="r:") as shard:
         for member in shard:
             stem, ending = os.path.splitext(member.name)
             if not member.isfile():

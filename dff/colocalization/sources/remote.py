@@ -1,0 +1,117 @@
+"""Images in a bucket or on another store: what fsspec reads, under its addresses.
+
+``s3://``, ``gs://``, ``hf://``, ``memory://`` and the rest; each store has a package of its own
+(s3fs, gcsfs, huggingface_hub, ...), which fsspec names where it is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dff.colocalization.sources.dataset import Dataset
+from dff.errors import ImageError, UsageError
+from dff.images import IMAGES, Source
+from dff.images.addresses import shown
+
+__all__ = ["RemoteDataset", "is_address", "opened", "store_of"]
+
+VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "mtime", "created", "size")
+"""What stores tell of a file's version, the surest first."""
+
+
+def is_address(path: str) -> bool:
+    """Return whether a path is an address, such as ``s3://bucket/photos``."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path) is not None
+
+
+def store_of(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path on it.
+
+    Raises:
+        UsageError: no store answers to such addresses, or its package is missing.
+    """
+    import fsspec
+
+    if re.match(r"https?://", address, re.IGNORECASE):
+        raise UsageError(
+            f"{shown(address)} is one address of the web, not a store of images that can be "
+            "listed: write the images' addresses into a .txt file, one a line"
+        )
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"cannot open {shown(address)}: {_reason(error)}") from None
+    except Exception as error:
+        raise UsageError(_refused(address, error)) from None
+    return system, str(path)
+
+
+def opened(path: str) -> Any:
+    """Return a file, local or at an address, opened to read bytes.
+
+    Raises:
+        UsageError: its store cannot be opened.
+        OSError: it cannot.
+    """
+    if not is_address(path):
+        return open(path, "rb")
+    system, inner = store_of(path)
+    return system.open(inner, "rb")
+
+
+class RemoteDataset(Dataset):
+    """The images below an address; folders there become labels, as on disk."""
+
+    def __init__(self, address: str) -> None:
+        self.system, root = store_of(address)
+        files = _listed(self.system, root, address)
+        names = {name: name.removeprefix(root).lstrip("/") or name for name in sorted(files)}
+        labels = [path.split("/")[0] if "/" in path else None for path in names.values()]
+        super().__init__("remote", address, list(names.values()), labels)
+        self.files = list(names)
+        self.versions = [_version(files[name]) for name in names]
+
+    def source(self, index: int) -> Source:
+        try:
+            return bytes(self.system.cat_file(self.files[index]))
+        except Exception as error:
+            raise ImageError(f"cannot read {self.paths[index]}: {_reason(error)}") from None
+
+    def facts(self) -> list[str]:
+        return self.versions
+
+
+def _listed(system: Any, root: str, address: str) -> dict[str, Mapping[str, Any]]:
+    try:
+        found = system.find(root, detail=True)
+    except Exception as error:
+        raise UsageError(_refused(address, error)) from None
+    if not found:
+        raise UsageError(f"there is nothing at {shown(address)}")
+    return {
+        name: facts
+        for name, facts in found.items()
+        if os.path.splitext(name)[1].lower() in IMAGES
+        and not any(part.startswith(".") for part in name.removeprefix(root).split("/"))
+    }
+
+
+def _version(facts: Mapping[str, Any]) -> str:
+    return next((str(facts[name]) for name in VERSIONS if facts.get(name) is not None), "")
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Return why a store did not answer, with what most often helps."""
+    text = f"{type(error).__name__} {error}".lower()
+    denied = isinstance(error, PermissionError) or any(
+        word in text for word in ("credential", "denied", "forbidden", "unauthorized", "401", "403")
+    )
+    help_ = "; give the store's credentials as its own tools take them" if denied else ""
+    return f"cannot list {shown(address)}: {_reason(error)}{help_}"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,241 @@
+"""Datasets where people keep them: buckets, shards at addresses, parquet, Hugging Face."""
+
+import io
+import json
+import tarfile
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image
+
+from dff import colocalize
+from dff.colocalization.sources.opening import open_dataset
+from dff.demo.creatures import render
+from dff.errors import ImageError, UsageError
+from dff.images import read_image
+
+
+def png(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(render(seed, size=64).image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def memory():
+    """An empty store in memory, and its contents forgotten afterwards."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def shelf(memory):
+    for i in range(6):
+        memory.pipe(f"/shelf/{'cats' if i % 2 else 'dogs'}/{i}.png", png(i))
+    memory.pipe("/shelf/notes.txt", b"no image")
+    memory.pipe("/shelf/.hidden/7.png", png(7))
+    return "memory://shelf"
+
+
+def parquet_table(n: int, *, named: bool = True) -> pa.Table:
+    images = [{"bytes": png(i), "path": f"{i}.png"} for i in range(n)]
+    table = pa.table({"image": images, "label": [i % 2 for i in range(n)]})
+    about = {"info": {"features": {"label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}}}
+    return table.replace_schema_metadata({"huggingface": json.dumps(about)} if named else {})
+
+
+def pixels(dataset, index):
+    return read_image(dataset.source(index)).pixels
+
+
+def test_a_folder_at_an_address(shelf):
+    dataset = open_dataset(shelf)
+    assert dataset.kind == "remote"
+    assert list(dataset.paths) == [
+        "cats/1.png", "cats/3.png", "cats/5.png", "dogs/0.png", "dogs/2.png", "dogs/4.png",
+    ]  # fmt: skip
+    assert list(dataset.labels) == ["cats"] * 3 + ["dogs"] * 3
+    np.testing.assert_array_equal(pixels(dataset, 3), render(0, size=64).image)
+    assert dataset.given == shelf
+
+
+def test_another_version_of_a_file_is_another_dataset(shelf, memory):
+    before = open_dataset(shelf).fingerprint()
+    assert open_dataset(shelf).fingerprint() == before
+    memory.pipe("/shelf/cats/1.png", png(9))
+    assert open_dataset(shelf).fingerprint() != before
+
+
+def test_a_run_of_a_bucket_is_that_of_the_folder(shelf, memory, tmp_path):
+    folder = tmp_path / "shelf"
+    memory.get("/shelf", str(folder), recursive=True)
+    there = colocalize(shelf, tmp_path / "there", model="demo", concepts=3)
+    here = colocalize(folder, tmp_path / "here", model="demo", concepts=3)
+    assert there.table("images")["path"].to_pylist() == here.table("images")["path"].to_pylist()
+    assert there.table("instances").equals(here.table("instances"))
+    assert len(there.dataset()) == 6
+    assert (there.path / "concepts.png").is_file()
+
+
+def test_shards_at_an_address(memory):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as shard:
+        for i in range(3):
+            for name, data in ((f"{i}.png", png(i)), (f"{i}.cls", str(i).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    for number in range(2):
+        memory.pipe(f"/shards/{number:03}.tar", stream.getvalue())
+    dataset = open_dataset("memory://shards/{000..001}.tar")
+    assert len(dataset) == 6
+    assert dataset.labels[4] == "1"
+    np.testing.assert_array_equal(pixels(dataset, 4), render(1, size=64).image)
+    memory.pipe("/shards/001.tar", stream.getvalue()[:2000])
+    with pytest.raises(UsageError, match=r"001\.tar.*as an uncompressed tar file"):
+        open_dataset("memory://shards/{000..001}.tar")
+
+
+def test_a_shard_that_is_cut_after_it_was_listed(memory):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as shard:
+        member = tarfile.TarInfo("0.png")
+        member.size = len(png(0))
+        shard.addfile(member, io.BytesIO(png(0)))
+    memory.pipe("/cut.tar", stream.getvalue())
+    dataset = open_dataset("memory://cut.tar")
+    memory.pipe("/cut.tar", stream.getvalue()[:700])
+    with pytest.raises(ImageError, match="the shard ends early"):
+        dataset.source(0)
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "pattern", "address"])
+def test_parquet_with_a_column_of_images(where, memory, tmp_path):
+    for number in range(2):
+        file = tmp_path / f"train-{number}.parquet"
+        pq.write_table(parquet_table(5), file, row_group_size=2)
+        memory.pipe(f"/data/train-{number}.parquet", file.read_bytes())
+    given = {
+        "file": tmp_path / "train-0.parquet",
+        "folder": tmp_path,
+        "pattern": str(tmp_path / "train-*.parquet"),
+        "address": "memory://data/train-*.parquet",
+    }[where]
+    dataset = open_dataset(given)
+    assert len(dataset) == (5 if where == "file" else 10)
+    assert dataset.paths[3] == "train-0.parquet/3"
+    assert list(dataset.labels[:3]) == ["dog", "cat", "dog"]
+    last = len(dataset) - 1
+    for index, seed in ((0, 0), (last, 4), (3, 3), (last, 4)):
+        np.testing.assert_array_equal(pixels(dataset, index), render(seed, size=64).image)
+
+
+def test_parquet_of_plain_bytes_and_numbers_for_labels(tmp_path):
+    table = pa.table({"id": [1, 2], "jpg": [png(0), None], "label": [7, None]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    dataset = open_dataset(tmp_path / "a.parquet")
+    assert list(dataset.labels) == ["7", None]
+    np.testing.assert_array_equal(pixels(dataset, 0), render(0, size=64).image)
+    with pytest.raises(ImageError, match=r"a\.parquet/1: the row holds no bytes"):
+        dataset.source(1)
+
+
+def test_parquet_without_images(tmp_path):
+    pq.write_table(pa.table({"id": [1], "name": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="no column of images.*it has id, name"):
+        open_dataset(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UsageError, match=r"b\.parquet' as a parquet file"):
+        open_dataset(tmp_path / "b.parquet")
+
+
+def test_a_table_beside_photos_is_about_them(tmp_path):
+    pq.write_table(parquet_table(2), tmp_path / "metadata.parquet")
+    (tmp_path / "0.png").write_bytes(png(0))
+    assert list(open_dataset(tmp_path).paths) == ["0.png"]
+
+
+def test_a_run_of_parquet_goes_on_and_is_opened_again(tmp_path):
+    pq.write_table(parquet_table(6), tmp_path / "a.parquet", row_group_size=4)
+    run = colocalize(tmp_path / "a.parquet", tmp_path / "run", model="demo", concepts=3)
+    assert run.table("images")["label"].to_pylist() == ["dog", "cat"] * 3
+    np.testing.assert_array_equal(pixels(run.dataset(), 5), render(5, size=64).image)
+
+
+class Rows:
+    """What a dataset of Hugging Face's library offers."""
+
+    class _Label:
+        names = ("dog", "cat")
+
+    features = {"image": object(), "label": _Label()}  # noqa: RUF012
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        if key == "label":
+            return [0, 1, 0, 1]
+        return {"image": Image.fromarray(render(key, size=64).image), "label": key % 2}
+
+
+def test_hugging_faces_rows():
+    dataset = open_dataset(Rows())
+    assert list(dataset.labels) == ["dog", "cat", "dog", "cat"]
+    np.testing.assert_array_equal(pixels(dataset, 2), render(2, size=64).image)
+
+
+def test_rows_without_an_image():
+    rows = Rows()
+    dataset = open_dataset(rows)
+    dataset.items = [{"text": "a"}]
+    with pytest.raises(ImageError, match="no image under.*it has text"):
+        dataset.source(0)
+
+
+def test_a_list_may_name_addresses(shelf, tmp_path):
+    (tmp_path / "list.txt").write_text("memory://shelf/dogs/0.png\nmemory://shelf/dogs/none.png\n")
+    dataset = open_dataset(tmp_path / "list.txt")
+    np.testing.assert_array_equal(pixels(dataset, 0), render(0, size=64).image)
+    with pytest.raises(ImageError, match="cannot read memory://shelf/dogs/none"):
+        dataset.source(1)
+
+
+class Locked(MemoryFileSystem):
+    """A bucket that wants credentials."""
+
+    protocol = "locked"
+
+    def find(self, path, **options):
+        raise PermissionError("Access Denied")
+
+
+def test_a_bucket_without_credentials():
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    with pytest.raises(UsageError, match="cannot list locked://bucket: Access Denied; give the"):
+        open_dataset("locked://bucket")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("nosuch://bucket/photos", "cannot open nosuch://bucket/photos: Protocol not known"),
+        ("https://example.org/photos", "one address of the web.*into a .txt file"),
+        ("memory://nothing/here", "nothing at memory://nothing/here"),
+    ],
+)
+def test_addresses_that_cannot_be(address, words, memory):
+    with pytest.raises(UsageError, match=words):
+        open_dataset(address)
+
+
+def test_an_address_without_an_image(memory):
+    memory.pipe("/texts/a.txt", b"a")
+    with pytest.raises(UsageError, match="there is no image in 'memory://texts'"):
+        open_dataset("memory://texts")
