@@ -148,7 +148,7 @@ def test_parquet_of_plain_bytes_and_numbers_for_labels(tmp_path):
 
 def test_parquet_without_images(tmp_path):
     pq.write_table(pa.table({"id": [1], "name": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match="no column of images.*it has id, name"):
+    with pytest.raises(UsageError, match=r"no column of images.*it has id, name"):
         open_dataset(tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"no parquet")
     with pytest.raises(UsageError, match=r"b\.parquet' as a parquet file"):
@@ -195,7 +195,7 @@ def test_rows_without_an_image():
     rows = Rows()
     dataset = open_dataset(rows)
     dataset.items = [{"text": "a"}]
-    with pytest.raises(ImageError, match="no image under.*it has text"):
+    with pytest.raises(ImageError, match=r"no image under.*it has text"):
         dataset.source(0)
 
 
