@@ -80,6 +80,7 @@ def digest(run: Path) -> dict[str, str]:
             if path.name == "run.json":
                 state = json.loads(data)
                 state.pop("timings")
+                state.pop("rates", None)
                 data = json.dumps(state, sort_keys=True).encode()
             found[str(path.relative_to(run))] = hashlib.sha256(data).hexdigest()
     return found

@@ -91,7 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
             fail(UsageError(f"{error.format_message()} ({_help(error)})"), 2)
         fail(_known(error), 1)
     if status == INTERRUPTED:
-        fail(DFFError("interrupted"), INTERRUPTED)
+        goes_on = "; the same command goes on with the run" if "colocalize" in words else ""
+        fail(DFFError(f"interrupted{goes_on}"), INTERRUPTED)
     leave(int(status or 0))
 
 

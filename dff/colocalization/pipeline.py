@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from dff.colocalization.forecast import Forecast, check_room, forecast
 from dff.colocalization.options import MaskOptions, RunOptions
 from dff.colocalization.ranks import start
 from dff.colocalization.run.finished import Run
 from dff.colocalization.run.folder import RunFolder
+from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import open_dataset
 from dff.colocalization.stages import STAGES, Job
 from dff.colocalization.stages.job import Progress, silent
@@ -23,7 +25,7 @@ from dff.errors import RunError, UsageError
 from dff.explain import Explainer
 from dff.models import LoadedModel
 
-__all__ = ["colocalize"]
+__all__ = ["colocalize", "dry_run"]
 
 ATTEMPTS = 3  # at images that change while they are read
 
@@ -66,6 +68,53 @@ def colocalize(
         RunError: the folder is in use, holds something else, or a process was lost.
         ImageError, ModelError, FactorizationError, OutputError: what stages run into.
     """
+    job = _job(dataset, out, model, concepts, options, masks, progress or silent)
+    folder, ranks = job.folder, job.ranks
+    settings = _settings(job, options)
+    with ExitStack() as stack:
+        with ranks.together("opening the run"):
+            if ranks.first:
+                stack.enter_context(folder.locked())
+                folder.claim(settings, [stage.name for stage in STAGES], force=force)
+                repair(job)
+                check_room(job)
+        folder.join(ranks.gather(folder.state)[0], ranks.rank)
+        _run(job)
+    return Run(out)
+
+
+def dry_run(
+    dataset: Any,
+    out: str | Path,
+    *,
+    model: str | LoadedModel | nn.Module | Explainer = "resnet50",
+    concepts: int = 10,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
+) -> Forecast:
+    """Say what :func:`colocalize` would take with the same arguments; nothing is written to `out`.
+
+    A trial on 50 of the images takes its time, and needs a temporary folder.
+
+    Raises:
+        UsageError, ImageError, ModelError, FactorizationError: as :func:`colocalize`.
+    """
+    job = _job(dataset, out, model, concepts, options, masks, silent)
+
+    def tried(images: Dataset, folder: Path) -> Run:
+        return colocalize(
+            images, folder, model=job.network.explainer, concepts=concepts, options=options,
+            masks=masks,
+        )  # fmt: skip
+
+    return forecast(job, tried)
+
+
+def _job(
+    dataset: Any, out: str | Path, model: Any, concepts: int, options: RunOptions,
+    masks: MaskOptions, progress: Progress,
+) -> Job:  # fmt: skip
+    """Open the dataset and the model, and decide what is fitted; nothing is written."""
     if isinstance(concepts, bool) or not isinstance(concepts, int) or concepts < 1:
         raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
     folder, ranks = RunFolder(out), start()
@@ -79,20 +128,10 @@ def colocalize(
             "(`dff analyze clip.mp4`), or take a model of photos for the frames of videos"
         )
     network = Network(explainer, precision=options.precision)
-    job = Job(
+    return Job(
         folder, images, network, _plan(len(images), network, concepts, options), concepts, masks,
-        options.level, options.batch, options.threads, options.strict, ranks, progress or silent,
+        options.level, options.batch, options.threads, options.strict, ranks, progress,
     )  # fmt: skip
-    settings = _settings(job, options)
-    with ExitStack() as stack:
-        with ranks.together("opening the run"):
-            if ranks.first:
-                stack.enter_context(folder.locked())
-                folder.claim(settings, [stage.name for stage in STAGES], force=force)
-                repair(job)
-        folder.join(ranks.gather(folder.state)[0], ranks.rank)
-        _run(job)
-    return Run(out)
 
 
 def _plan(images: int, network: Network, concepts: int, options: RunOptions) -> Plan:
@@ -154,6 +193,17 @@ def _run(job: Job) -> None:
         raise RunError(f"{unreadable} images could not be read; images.parquet names them")
 
 
+def _rates(job: Job) -> dict[str, float]:
+    """Return the images a second of each stage whose work grows with them, all ranks together."""
+    timings = job.folder.state["timings"]
+    images = {"extract": len(job.plan.chosen), "encode": job.plan.images, "tables": job.plan.images}
+    return {
+        stage: round(count / timings[stage], 1)
+        for stage, count in images.items()
+        if timings.get(stage)
+    }
+
+
 def _do_stages(job: Job) -> None:
     folder, ranks = job.folder, job.ranks
     for stage in STAGES:
@@ -163,4 +213,5 @@ def _do_stages(job: Job) -> None:
             folder.manifest.load()  # what the other ranks have written since
             if ranks.first or stage.shared:
                 stage.work(job)
+        folder.state["rates"] = _rates(job)
         folder.finish(stage.name, write=ranks.first)

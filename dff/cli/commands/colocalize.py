@@ -17,7 +17,7 @@ from dff.cli.console import print_json, print_table, say, settings, suggest, swa
 from dff.cli.settings_file import SaveSettings, SettingsFile, finish
 
 if TYPE_CHECKING:
-    from dff.colocalization import Run
+    from dff.colocalization import Forecast, Run
 
 __all__ = ["colocalize"]
 
@@ -31,7 +31,7 @@ def colocalize(
         str,
         typer.Argument(
             help="A folder (class subfolders become labels), a .txt or .csv list of paths, .tar "
-            "shards, or a video.",
+            "shards, .parquet files, a video, or an address (s3://…, gs://…, hf://…).",
             show_default=False,
         ),
     ],
@@ -108,6 +108,10 @@ def colocalize(
     force: Annotated[
         bool, typer.Option("--force", help="Start over where the settings differ.")
     ] = False,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would take, after 50 images; write nothing."),
+    ] = False,
     settings_file: SettingsFile = None,
     save_settings: SaveSettings = None,
     json: opt.Json = False,
@@ -139,6 +143,13 @@ def colocalize(
     opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
     with working(f"loading {chosen.model}"):
         explainer = replace(chosen, device=chosen.device or local_device()).explainer()
+    if dry:
+        with working(f"trying {colocalization.TRIAL} images"):
+            expected = colocalization.dry_run(
+                opened, out, model=explainer, concepts=count, options=options, masks=masks
+            )
+        _forecast(expected, json=json)
+        return
     with _progress() as report:
         run = colocalization.colocalize(
             opened, out, model=explainer, concepts=count, options=options, masks=masks,
@@ -155,6 +166,44 @@ def colocalize(
     suggest(
         ["dff", "find", str(out), "--concept", "1"],
         "the images that show concept 1 best; `dff name` names it",
+    )
+
+
+def _forecast(expected: Forecast, *, json: bool) -> None:
+    """Print what a run would take."""
+    if json:
+        print_json(expected.as_dict())
+    total = sum(expected.seconds.values())
+    slow = ", ".join(f"{stage} {_time(s)}" for stage, s in expected.seconds.items() if s >= 1)
+    passes = "one pass" if expected.passes == 1 else "two passes: a sample of cells is fitted"
+    rows = [
+        ("images", f"{expected.images:,}"),
+        ("passes of the model", passes),
+        ("cells fitted", f"{expected.rows:,}"),
+        ("memory for them", _bytes(expected.memory)),
+        ("disk, at most", f"{_bytes(expected.disk)} of {_bytes(expected.free)} that are free"),
+        ("disk, results", _bytes(expected.kept)),
+        ("time, one process", f"{_time(total)}" + (f" ({slow})" if slow else "")),
+    ]
+    if expected.unreadable:
+        rows.append(("unreadable", f"{expected.unreadable} of the {expected.tried} tried"))
+    print_table(["a run would take", ""], rows)
+    if expected.disk > expected.free:
+        say("it does not fit on the disk: choose another --out, or less --memory")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _time(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return (
+        f"{hours:.1f} h"
+        if hours >= 1
+        else f"{minutes:.0f} min"
+        if minutes >= 2
+        else f"{seconds:.0f} s"
     )
 
 

@@ -108,4 +108,5 @@ class Run:
                 for row in self.table("concepts").to_pylist()
             ],
             "timings": self.state["timings"],
+            "images_per_second": self.state.get("rates", {}),
         }
