@@ -348,3 +348,32 @@ def test_signed_activations_are_semi_factorized(folder, tmp_path):
 def test_python_names():
     assert dff.colocalize is pipeline.colocalize
     assert dff.Run is Run
+
+
+@pytest.mark.parametrize("counts", ["auto", range(2, 6)])
+def test_the_number_of_concepts_is_chosen_on_the_sample(folder, explainer, tmp_path, counts):
+    run = colocalize(folder, tmp_path / "run", model=explainer, concepts=counts)
+    found = run.selection
+    assert (
+        found["counts"]
+        == list(range(2, 13) if counts == "auto" else counts)[: len(found["counts"])]
+    )
+    assert len(run.bank) == found["chosen"]
+    assert found["chosen"] in found["counts"]
+    assert "found again in other data" in found["reason"]
+    assert [len(parents) for parents in found["parents"]] == found["counts"][1:]
+    with Image.open(run.path / "selection.png") as curve:
+        assert curve.width > 200
+    assert run.summary()["selection"] == found
+    assert run.maps(0).shape[0] == found["chosen"]
+    given = colocalize(folder, tmp_path / "given", model=explainer, concepts=found["chosen"])
+    assert given.selection is None
+    again = colocalize(folder, tmp_path / "run", model=explainer, concepts=counts)
+    assert again.state["settings"] == run.state["settings"]
+
+
+def test_numbers_of_concepts_that_cannot_be_chosen_from(folder, explainer, tmp_path):
+    for wrong in (range(0, 3), range(3, 3), "many", 0, True):
+        with pytest.raises(dff.errors.UsageError, match="a whole number from 1 on, a range, or"):
+            colocalize(folder, tmp_path / "run", model=explainer, concepts=wrong)
+    assert not (tmp_path / "run").exists()

@@ -20,6 +20,7 @@ from typing import Any
 from dff.colocalization.run.finished import Run
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.stages.job import Job
+from dff.concepts import most_concepts
 from dff.errors import OutputError
 from dff.images import Source
 
@@ -121,7 +122,7 @@ def check_room(job: Job) -> None:
     if job.folder.done("encode"):
         return
     rows, cols = job.network.cells
-    maps = job.plan.images * job.concepts * rows * cols * 2
+    maps = job.plan.images * most_concepts(job.concepts) * rows * cols * 2
     needed = _row_bytes(job, _item(job)) + maps
     written = sum(_size(job.folder.file(name)) for name in job.folder.manifest)
     free = _free(job.folder.path)

@@ -21,6 +21,7 @@ from dff.colocalization.stages.job import Progress, silent
 from dff.colocalization.stages.network import Network
 from dff.colocalization.stages.plan import Plan, plan
 from dff.colocalization.stages.repair import check_apart, forget_changed, repair
+from dff.concepts import Concepts, most_concepts
 from dff.errors import RunError, UsageError
 from dff.explain import Explainer
 from dff.models import LoadedModel
@@ -35,7 +36,7 @@ def colocalize(
     out: str | Path,
     *,
     model: str | LoadedModel | nn.Module | Explainer = "resnet50",
-    concepts: int = 10,
+    concepts: Concepts = 10,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
     force: bool = False,
@@ -52,7 +53,10 @@ def colocalize(
         out: the run's folder, made if it is missing.
         model: a name for :func:`dff.load_model`, what that returns, a module, or an Explainer
             (which takes a layer and a device).
-        concepts: k, how many to find.
+        concepts: k, how many to find; or "auto" (2 to 12), or a range, to choose from by how well
+            concepts are found again in other cells (:func:`dff.concepts.choose_components`, on the
+            sample of cells that the fit starts from). ``selection.json`` and ``selection.png`` in
+            the run say how.
         options: what is fitted, and how images go through the model.
         masks: how maps become masks.
         force: start over where the folder holds a run of other settings. Only files that the run
@@ -88,7 +92,7 @@ def dry_run(
     out: str | Path,
     *,
     model: str | LoadedModel | nn.Module | Explainer = "resnet50",
-    concepts: int = 10,
+    concepts: Concepts = 10,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
 ) -> Forecast:
@@ -111,12 +115,11 @@ def dry_run(
 
 
 def _job(
-    dataset: Any, out: str | Path, model: Any, concepts: int, options: RunOptions,
+    dataset: Any, out: str | Path, model: Any, concepts: Concepts, options: RunOptions,
     masks: MaskOptions, progress: Progress,
 ) -> Job:  # fmt: skip
     """Open the dataset and the model, and decide what is fitted; nothing is written."""
-    if isinstance(concepts, bool) or not isinstance(concepts, int) or concepts < 1:
-        raise UsageError(f"concepts is a whole number from 1 on, not {concepts!r}")
+    most = most_concepts(concepts)
     folder, ranks = RunFolder(out), start()
     check_apart(dataset, folder.path)
     images = open_dataset(dataset, skip=folder.path)
@@ -129,7 +132,7 @@ def _job(
         )
     network = Network(explainer, precision=options.precision)
     return Job(
-        folder, images, network, _plan(len(images), network, concepts, options), concepts, masks,
+        folder, images, network, _plan(len(images), network, most, options), concepts, masks,
         options.level, options.batch, options.threads, options.strict, ranks, progress,
     )  # fmt: skip
 
@@ -158,7 +161,7 @@ def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
             "fine": job.network.fine, "output": job.network.meaning.as_dict(),
             "size": prep.size, "mean": list(prep.mean), "std": list(prep.std),
         },
-        "concepts": job.concepts,
+        "concepts": _as_given(job.concepts),
         "memory": options.room,
         "seed": options.seed,
         "chunk": job.plan.chunk,
@@ -167,6 +170,13 @@ def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
         "masks": asdict(job.masks),
         "level": job.level,
     }  # fmt: skip
+
+
+def _as_given(concepts: Concepts) -> Any:
+    if isinstance(concepts, range):
+        low, high = min(concepts), max(concepts)
+        return f"{low}:{high}" if concepts == range(low, high + 1) else list(concepts)
+    return concepts
 
 
 def _run(job: Job) -> None:

@@ -18,6 +18,7 @@ from dff.concepts.factorize import (
     check_factorizer,
     factorize,
     joined,
+    most_concepts,
     select,
     sweep_banks,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "factorize",
     "joined",
     "matched_cosine",
+    "most_concepts",
     "select",
     "solver",
     "sweep_banks",

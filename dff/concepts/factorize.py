@@ -32,6 +32,7 @@ __all__ = [
     "check_factorizer",
     "factorize",
     "joined",
+    "most_concepts",
     "select",
     "sweep_banks",
 ]
@@ -177,6 +178,24 @@ def bank_from(
         unions=together,
         union_scale=full_presence(torch.stack(sums, 1)) if sums else None,
     )
+
+
+def most_concepts(concepts: Concepts) -> int:
+    """Return the k that must be possible: itself, the largest of a range, the least of "auto".
+
+    Raises:
+        UsageError: it is none of these, or below 1.
+    """
+    if isinstance(concepts, str) and concepts == "auto":
+        return AUTO.start
+    counts = concepts if isinstance(concepts, range) else range(0)
+    if isinstance(concepts, int) and not isinstance(concepts, bool):
+        counts = range(concepts, concepts + 1)
+    if not counts or min(counts) < 1:
+        raise UsageError(
+            f"concepts is a whole number from 1 on, a range, or 'auto', not {concepts!r}"
+        )
+    return max(counts)
 
 
 def select(rows: Tensor, counts: str | range, *, layer: str = "") -> Selection:

@@ -23,7 +23,7 @@ from dff.manifest import Manifest
 from dff.rendering import TreeNode, concept_tree, curves, panel
 from dff.rendering.files import png
 
-__all__ = ["Sweep", "output_names"]
+__all__ = ["Sweep", "drawn_curve", "output_names", "selection_facts"]
 
 THUMBNAIL, ACROSS = 96, 4
 
@@ -69,17 +69,7 @@ class Sweep:
 
     def curve(self) -> Image.Image:
         """Draw explained share and stability over the number of concepts, the pick marked."""
-        selection = self.selection
-        return curves(
-            selection.counts,
-            {
-                "explained share": selection.explained.tolist(),
-                "stability": selection.stability.tolist(),
-            },
-            xlabel="concepts",
-            mark=selection.chosen,
-            mark_label=f"chosen: {selection.chosen}",
-        )
+        return drawn_curve(self.selection)
 
     def overlays(self, photo: int = 0) -> Image.Image:
         """Draw the concepts of one photo (from 0) for every number, side by side."""
@@ -115,16 +105,7 @@ class Sweep:
 
         `settings` as in :func:`dff.explain.saving.as_dict`.
         """
-        selection = self.selection
-        return {
-            "chosen": selection.chosen,
-            "reason": selection.reason,
-            "counts": list(selection.counts),
-            "explained": [round(float(v), 6) for v in selection.explained],
-            "stability": [round(float(v), 6) for v in selection.stability],
-            "parents": [[parent + 1 for parent in branch.parents] for branch in selection.branches],
-            "settings": dict(settings or {}),
-        }
+        return {**selection_facts(self.selection), "settings": dict(settings or {})}
 
     def save(self, folder: str | Path, *, settings: Settings = None) -> list[Path]:
         """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree.
@@ -140,6 +121,32 @@ class Sweep:
             files[f"{name}_tree.png"] = png(partial(self.tree, i))
         files["sweep.json"] = json_text(self.as_dict(settings=settings))
         return manifest.write(files)
+
+
+def drawn_curve(selection: Selection) -> Image.Image:
+    """Draw explained share and stability over the number of concepts, the pick marked."""
+    return curves(
+        selection.counts,
+        {
+            "explained share": selection.explained.tolist(),
+            "stability": selection.stability.tolist(),
+        },
+        xlabel="concepts",
+        mark=selection.chosen,
+        mark_label=f"chosen: {selection.chosen}",
+    )
+
+
+def selection_facts(selection: Selection) -> dict[str, Any]:
+    """Return the curve and the tree as plain data, for JSON; concepts count from 1."""
+    return {
+        "chosen": selection.chosen,
+        "reason": selection.reason,
+        "counts": list(selection.counts),
+        "explained": [round(float(v), 6) for v in selection.explained],
+        "stability": [round(float(v), 6) for v in selection.stability],
+        "parents": [[parent + 1 for parent in branch.parents] for branch in selection.branches],
+    }
 
 
 def output_names(names: Sequence[str]) -> list[str]:

@@ -43,7 +43,8 @@ def colocalize(
     ],
     chosen: opt.ModelOptions,
     concepts: Annotated[
-        str, typer.Option("--concepts", "-k", help="How many concepts to find.")
+        str,
+        typer.Option("--concepts", "-k", help="How many concepts to find; auto, or a range LO:HI."),
     ] = "10",
     seed: Annotated[int, typer.Option(min=0, help="Of the sample of cells.")] = 0,
     threshold: Annotated[
@@ -275,6 +276,8 @@ def _report(run: Run) -> None:
             for row, title in zip(facts, titles(bank.names), strict=True)
         ],
     )
+    if run.selection is not None:
+        say(f"{run.selection['reason']}: {run.path / 'selection.png'}")
     if counts["unreadable"]:
         say(f"{counts['unreadable']} images could not be read: see images.parquet")
     say(f"{counts['instances']} boxes and masks; the concepts at a glance:")

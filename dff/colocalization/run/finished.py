@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ class Run:
             raise UsageError(f"the run has no table {name!r}; it has {', '.join(sorted(TABLES))}")
         return pq.read_table(self.folder.file(f"{name}.parquet"))
 
+    @cached_property
+    def selection(self) -> dict[str, Any] | None:
+        """How the number of concepts was chosen, as ``selection.json`` says; None if it was given.
+
+        ``chosen``, ``reason``, and for each of ``counts`` the share ``explained``, the
+        ``stability``, and the ``parents`` of its concepts (from 1) in the number before.
+        """
+        if "selection.json" not in self.folder.manifest:
+            return None
+        found: dict[str, Any] = json.loads(self.folder.file("selection.json").read_text())
+        return found
+
     def maps(self, image: int) -> torch.Tensor:
         """Return the maps (k, h, w) float16 of an image, in units of full presence."""
         index, position = divmod(image, self.state["settings"]["chunk"])
@@ -102,6 +115,7 @@ class Run:
             "output": self.state["settings"]["model"].get("output"),
             **self.state["counts"],
             "exact": self.state["exact"],
+            "selection": self.selection,
             "rest_share": round(self.bank.rest, 6),
             "concepts": [
                 {**row, "share": round(row["share"], 6), "prevalence": round(row["prevalence"], 6)}

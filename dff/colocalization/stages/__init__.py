@@ -44,7 +44,7 @@ class Stage:
 
 STAGES = (
     Stage("extract", extract_stage, ("work/rows/*",)),
-    Stage("fit", fit_stage, ("bank.safetensors",)),
+    Stage("fit", fit_stage, ("bank.safetensors", "selection.json", "selection.png")),
     Stage("encode", encode_stage, ("maps/*", "work/parts/*")),
     Stage(
         "tables",

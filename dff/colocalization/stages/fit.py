@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +19,20 @@ from dff.colocalization.run.folder import chunk_name
 from dff.colocalization.stages.chunks import load_chunk
 from dff.colocalization.stages.job import FITTING, Job
 from dff.colocalization.stages.network import Network
-from dff.concepts import ConceptBank, bank_from, cell_lengths, solver
+from dff.concepts import (
+    ConceptBank,
+    Concepts,
+    Selection,
+    bank_from,
+    cell_lengths,
+    most_concepts,
+    select,
+    solver,
+)
 from dff.errors import FactorizationError, UsageError
+from dff.explain.sweep import drawn_curve, selection_facts
+from dff.files import Content, json_text
+from dff.rendering.files import png
 
 __all__ = ["fit_bank", "fit_stage", "load_rows"]
 
@@ -28,13 +41,17 @@ START_ROWS_PER_CONCEPT = 512
 
 
 def fit_stage(job: Job) -> None:
-    """Factorize the rows; rank 0 writes the bank."""
+    """Factorize the rows; rank 0 writes the bank, and how its number of concepts was chosen."""
     job.progress(FITTING, 0, 1)
     count = len(job.plan.fit_chunks)
     paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
-    bank, rows = fit_bank(paths, job.concepts, job.network, job.ranks)
+    bank, rows, selection = fit_bank(paths, job.concepts, job.network, job.ranks)
     if job.ranks.first:
-        job.folder.write({"bank.safetensors": bank.to_bytes()})
+        files: dict[str, Content] = {"bank.safetensors": bank.to_bytes()}
+        if selection is not None:
+            files["selection.json"] = json_text(selection_facts(selection))
+            files["selection.png"] = png(partial(drawn_curve, selection))
+        job.folder.write(files)
         job.folder.state["exact"] = job.plan.exact
         job.folder.state["counts"]["rows"] = rows
     job.progress(FITTING, 1, 1)
@@ -54,13 +71,16 @@ def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
 
 
 def fit_bank(
-    paths: Sequence[Path], concepts: int, network: Network, ranks: Ranks
-) -> tuple[ConceptBank, int]:
-    """Factorize the rows of all ranks; return the concepts and how many rows there were.
+    paths: Sequence[Path], concepts: Concepts, network: Network, ranks: Ranks
+) -> tuple[ConceptBank, int, Selection | None]:
+    """Factorize the rows of all ranks.
+
+    Returns the concepts, how many rows there were, and where the number of concepts was chosen the
+    sweep that chose it: on the sample of rows that the fit starts from.
 
     Args:
         paths: the chunks of rows of this rank.
-        concepts: k.
+        concepts: k, or what it is chosen from.
         network: for names and channels.
         ranks: the processes that take part, each with its own rows.
 
@@ -74,16 +94,22 @@ def fit_bank(
     reports = ranks.gather((len(rows), low, high, longest))
     total = sum(count for count, *_ in reports)
     signed = min(low for _, low, *_ in reports) < 0
-    _check(total, concepts, network, any(a or b for _, a, b, _ in reports), paths)
+    most = most_concepts(concepts)
+    _check(total, most, network, any(a or b for _, a, b, _ in reports), paths)
     lengths = cell_lengths(rows, max(length for *_, length in reports))
     rows.div_(lengths)  # every cell counts alike
     factorizer = solver(signed)
-    start = factorizer(concepts).fit(_sample(paths, rows, total, concepts, ranks)).components_
-    estimator = factorizer(concepts, init=start, distributed=ranks.size > 1)
+    sample, selection = _sample(paths, rows, total, most, ranks), None
+    if isinstance(concepts, int):
+        start = factorizer(concepts).fit(sample).components_
+    else:
+        selection = ranks.gather(select(sample, concepts, layer=network.layer))[0]
+        start = torch.as_tensor(selection.components[selection.counts.index(selection.chosen)])
+    estimator = factorizer(len(start), init=start.to(rows), distributed=ranks.size > 1)
     codes = estimator.fit_transform(rows) * lengths
     everywhere = torch.cat(ranks.gather(codes.cpu()))
     bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
-    return replace(bank, recipe=network.explainer.recipe), total
+    return replace(bank, recipe=network.explainer.recipe), total, selection
 
 
 def _sample(paths: Sequence[Path], rows: Tensor, total: int, concepts: int, ranks: Ranks) -> Tensor:

@@ -10,7 +10,7 @@ from dff.colocalization.run.folder import RunFolder
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.stages.network import Network
 from dff.colocalization.stages.plan import Plan
-from dff.concepts import ConceptBank
+from dff.concepts import ConceptBank, Concepts
 from dff.maps.masks import MaskOptions
 
 __all__ = [
@@ -38,7 +38,7 @@ class Job:
     dataset: Dataset
     network: Network
     plan: Plan
-    concepts: int
+    concepts: Concepts
     masks: MaskOptions
     level: str
     batch: int
