@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dff.activations import Tail
+    from dff.activations import IMAGE, Arguments, Fixed, Given, Tail
     from dff.colocalization import MaskOptions, Run, RunOptions, colocalize
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
     from dff.concepts import ConceptBank
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from dff.scoring import ConceptModule
 
 __all__ = [
+    "IMAGE",
     "NMF",
+    "Arguments",
     "Comparison",
     "ConceptBank",
     "ConceptModule",
@@ -33,6 +35,8 @@ __all__ = [
     "DeepFeatureFactorization",
     "Explainer",
     "Explanation",
+    "Fixed",
+    "Given",
     "MaskOptions",
     "Preprocessing",
     "Run",
@@ -48,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Arguments": "dff.activations",
     "Comparison": "dff.explain",
     "ConceptBank": "dff.concepts",
     "ConceptModule": "dff.scoring",
@@ -55,6 +60,9 @@ _HOMES = {
     "DeepFeatureFactorization": "dff.compat",
     "Explainer": "dff.explain",
     "Explanation": "dff.explain",
+    "Fixed": "dff.activations",
+    "Given": "dff.activations",
+    "IMAGE": "dff.activations",
     "NMF": "dff.nmf",
     "Preprocessing": "dff.images",
     "MaskOptions": "dff.colocalization",
