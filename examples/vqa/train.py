@@ -286,8 +286,8 @@ def _arguments() -> argparse.ArgumentParser:
     default = Path(dff.demo.vqa.__file__).parent / "weights.safetensors"
     parser.add_argument("--out", type=Path, default=default, help="where the weights go")
     parser.add_argument("--scenes", type=int, default=6_000, help="how many to train on")
-    parser.add_argument("--read-epochs", type=int, default=8, help="of the rest alone")
-    parser.add_argument("--look-epochs", type=int, default=4, help="of the whole network")
+    parser.add_argument("--read-epochs", type=int, default=10, help="of the rest alone")
+    parser.add_argument("--look-epochs", type=int, default=2, help="of the whole network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

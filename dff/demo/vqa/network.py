@@ -25,7 +25,8 @@ from dff.errors import ModelError
 __all__ = ["VQANet", "load"]
 
 CHANNELS, EMBEDDED, READ, SHARED, HIDDEN, GLIMPSES = 128, 48, 128, 96, 192, 2
-LEAST = 1e-8
+SOFT = 10.0
+"""What is added to a cell's norm: cells where little is active stay small, parts become about 1."""
 _WEIGHTS = "weights.safetensors"
 
 
@@ -67,7 +68,7 @@ class VQANet(nn.Module):
             maps: (n, channels, rows, cols) of ``layer4``.
             read: (n, features) of the questions.
         """
-        maps = maps / (maps.norm(dim=1, keepdim=True) + LEAST)
+        maps = maps / (maps.norm(dim=1, keepdim=True) + SOFT)
         weights = self.attention(maps, read).flatten(2).softmax(-1)
         seen = torch.cat([maps, _places(maps)], 1).flatten(2)
         glimpses = torch.einsum("ngs,ncs->ngc", weights, seen).flatten(1)
