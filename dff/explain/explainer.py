@@ -17,7 +17,7 @@ from dff.activations.borrowing import plainly
 from dff.activations.context import Given, found_image, given_rows
 from dff.activations.layers import probe_input
 from dff.activations.memory import input_format
-from dff.activations.outputs import Score, check_output
+from dff.activations.outputs import BoxScore, Score, check_output
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -71,13 +71,13 @@ class Explainer:
         class_names: one a class; of a single logit one, or two of which the second is what the
             logit speaks for. None takes the model's own.
         score: for a model that is no classifier: from its output for n images to scores
-            (n, classes), such as the similarity to some text embeddings. None takes the logits,
-            or the output's first tensor, averaged over its positions; of a detector each class's
-            best box; of a backbone without a head (DINO, CLIP, MAE, ``num_classes=0``) nothing,
-            and nothing is scored.
+            (n, classes), such as those of :mod:`dff.activations.outputs.heads` for a region, a box
+            or a regression. None takes the logits, or the output's first tensor, averaged over its
+            positions; of a detector each class's best box; of a backbone without a head (DINO,
+            CLIP, MAE, ``num_classes=0``) nothing, and nothing is scored.
         output: how scores are to be read (:data:`dff.activations.outputs.ASKED`): "logits" (one a
-            class, softmax), "probabilities" (as they are), "binary" (one logit, sigmoid), or
-            "multilabel" (independent labels, sigmoid). None goes by evidence.
+            class, softmax), "probabilities" (as they are), "binary" (one logit, sigmoid),
+            "multilabel" (labels, sigmoid), or "values" (a regression's). None goes by evidence.
         factorizer: what finds the concepts in place of NMF and semi-NMF: a name
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
@@ -118,6 +118,8 @@ class Explainer:
         self.factorizer = check_factorizer(factorizer)
         asked = check_output(output)
         loaded = given_model(model, device)
+        box = score if isinstance(score, BoxScore) else None  # on noise, nothing is found in it
+        score = None if box else score
         self.model = loaded.module if score else with_all_boxes(loaded.module)
         self.name, self.untrained = loaded.name, loaded.untrained
         self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
@@ -143,7 +145,8 @@ class Explainer:
         if class_names is None and score and len(names or ()) != surveyed.meaning.classes:
             names = None  # those of the logits, which are not scored
         self.class_names = tuple(names) if names else None
-        self.meaning = surveyed.meaning.named(names) if names else surveyed.meaning
+        meaning = replace(surveyed.meaning, score=box) if box else surveyed.meaning
+        self.meaning = meaning.named(names) if names else meaning
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
         maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
         self._probe_grid = self.grid(maps, probe)
@@ -263,7 +266,9 @@ class Explainer:
         fit: Factorize,
         cam: bool,
     ) -> Explanation:
-        groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
+        stacks = (torch.stack([tensors[i] for i in batch]) for batch in batches)
+        own, memory = (self.device, self.dtype), self._memory
+        groups = [x.to(*own).contiguous(memory_format=memory) for x in stacks]
         probe = None if self._grids or self.unscored else ask_for_labels
         scored = partial(one_pass, score=self.meaning, grad=cam, probe=probe)
         run = unscored_pass if self.headless else scored
@@ -283,10 +288,6 @@ class Explainer:
         model = given_rows(self.model, batch)
         tail = Tail(model, self.layer, x, layout=self.layout, score=self.meaning)
         return Group(batch, tape, coefficients, tail, self.grid(tape.maps, x), None)
-
-    def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
-        return stacked.contiguous(memory_format=self._memory)
 
     def grid(self, maps: Tensor, x: Tensor) -> Grid:
         """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w).

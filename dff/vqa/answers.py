@@ -96,8 +96,8 @@ class Answers:
         Manifest(folder).write({FILES[0]: png(self.panel), FILES[1]: json_text(self.as_dict())})
         return [folder / name for name in FILES]
 
-    def _repr_png_(self) -> bytes:
-        return bytes(self.panel()._repr_png_())
+    def _repr_png_(self) -> bytes | None:
+        return self.panel()._repr_png_()
 
 
 def ask(

@@ -55,7 +55,9 @@ def main(arguments: list[str], out: Path = Path("dff-vqa")) -> dict[str, float]:
     heat = np.minimum(strength / max(float(np.quantile(strength, 0.99)), 1e-12), 1)
     pixels = prep.to_pixels(image[0])
     drawn = heatmap_overlay(pixels, heat.astype(np.float32), image_weight=0.2)
-    panel([("picture", pixels), (f"{question}? {ANSWERS[target]}", drawn)]).save(out / "picture.png")
+    panel([("picture", pixels), (f"{question}? {ANSWERS[target]}", drawn)]).save(
+        out / "picture.png"
+    )
     print(f"wrote {out}/words.html and {out}/picture.png")
     return figures
 
