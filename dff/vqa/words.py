@@ -63,7 +63,7 @@ def attribute(
     embedding: str | nn.Module,
     target: int,
     pad: int = 0,
-    steps: int = 64,
+    steps: int = 128,
     way: str = "layer",
 ) -> Attributed:
     """Return what the picture and each word contribute to one answer of a model.
@@ -158,10 +158,10 @@ def _by_layer(
     captum = _captum()
     wrapped = _wrapped(model)
     layers = [next(iter(wrapped.input_maps.values())), model.get_submodule(name)]
-    integrated = captum.LayerIntegratedGradients(wrapped, layers)
     # Captum warns of layers that depend on each other: picture and embedding do not.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Multiple layers provided")
+        integrated = captum.LayerIntegratedGradients(wrapped, layers)
         found = integrated.attribute(
             inputs=(image, question),
             baselines=(torch.zeros_like(image), reference),
