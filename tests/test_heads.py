@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import detection
 
 from dff.activations.outputs import BoxScore, RegressionScore, SegmentationScore
 from dff.cli import main
@@ -94,6 +95,22 @@ def test_a_box_of_torchvisions_detectors(name):
     _, elsewhere = _boxed(network, [0, 0, 1, 1], least=0.9)
     assert float(elsewhere.photos[0].logits.max()) == 0
     assert float(result.evidence("gradient", int(label)).values.abs().max()) > 0
+
+
+def test_a_box_of_a_single_shot_detector():
+    network = with_all_boxes(
+        seeded(
+            lambda: detection.ssdlite320_mobilenet_v3_large(
+                weights=None, weights_backbone=None, num_classes=4
+            )
+        )
+    )
+    with torch.no_grad():
+        output = network(images(1, 3, 320, 320))
+    box, label, sure = (output[0][key][0] for key in ("boxes", "labels", "scores"))
+    scores = BoxScore(box.tolist(), network, least=0.999)(output)
+    assert scores.shape == (1, 4)
+    assert float(scores[0, label]) == pytest.approx(float(sure), rel=1e-3)
 
 
 def test_a_box_of_queries():

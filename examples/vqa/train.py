@@ -29,6 +29,7 @@ import dff.demo.vqa
 from dff.demo import creatures, model
 from dff.demo.vqa import ANSWERS, VQANet, encode, load
 from dff.demo.vqa.questions import Question, ask
+from dff.images import Preprocessing, read_image
 
 FIRST, UNSEEN = 4_000_000, 5_000_000
 """Seeds of scenes to train on, and of those to measure on."""
@@ -36,6 +37,7 @@ VERSIONS = 4
 """How many phrasings of its questions a scene has."""
 GROUNDING = 0.5
 """Weight of where attention lies in the loss."""
+PREPROCESSING = Preprocessing(size=model.INPUT_SIZE, mean=model.MEAN, std=model.STD)
 GRID = model.INPUT_SIZE // 4
 COARSE = 2
 """By how much the fixed maps are pooled: the rest learns four times as fast on them."""
@@ -106,14 +108,15 @@ def _scenes(
         rng = np.random.default_rng([seed, 3])
         count = int(rng.choice([1, 1, 1, 2, 2, 3]))
         chimera = count == 1 and rng.random() < 0.5
+        size = model.INPUT_SIZE * int(rng.choice([1, 2]))  # photos are larger, and reduced
         scene = creatures.render(
-            seed, size=model.INPUT_SIZE, count=count, species=creatures.CHIMERA if chimera else None
+            seed, size=size, count=count, species=creatures.CHIMERA if chimera else None
         )
         asked = [
             [_on_grid(question) for question in ask(scene, rng, unseen=unseen)]
             for _ in range(versions)
         ]
-        drawn.append((scene.image, asked))
+        drawn.append((PREPROCESSING.resize(read_image(scene.image)), asked))
     return drawn
 
 
