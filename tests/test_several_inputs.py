@@ -147,6 +147,7 @@ def test_the_whole_call_of_the_model_is_taken_as_it_is(vqa):
     assert seen[0].shape == (2, 12, 8, 8)
 
 
+@pytest.mark.filterwarnings("ignore:the contributions miss")  # as said by their gap
 def test_tail_and_concept_module_hold_the_question(vqa):
     x = images(2, 3, 32, 32)
     kept = []
@@ -221,6 +222,20 @@ def test_what_is_fixed_is_handed_over_whatever_the_batch():
         x, concepts=2
     )
     assert result.concept_logits.shape == (2, 5)
+
+
+def test_a_model_of_images_and_texts_is_given_the_texts():
+    pytest.importorskip("transformers", reason="needs transformers (the test extra)")
+    from tests.test_headless import TOWERS, built
+
+    clip, x = built("CLIPModel", "CLIPConfig", TOWERS), images(2, 3, 64, 64)
+    ids = torch.tensor([[1, 5, 6, 2], [1, 7, 2, 0], [1, 9, 9, 2]])
+    given = dff.Given(clip, input_ids=dff.Fixed(ids), pixel_values=dff.IMAGE)
+    result = dff.Explainer(given, score=lambda output: output.logits_per_image)(x, concepts=2)
+    expected = clip(input_ids=ids, pixel_values=x).logits_per_image.detach()
+    torch.testing.assert_close(torch.stack([p.logits for p in result.photos]), expected)
+    split = result[1].contributions(2)
+    torch.testing.assert_close(split.values.sum(1) + split.rest + split.gap, split.logit)
 
 
 def test_a_view_is_the_model(vqa):
