@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dff.activations import Tail
+    from dff.activations import IMAGE, Arguments, Fixed, Given, Tail
     from dff.colocalization import MaskOptions, Run, RunOptions, colocalize
     from dff.comparing import MethodComparison, compare
     from dff.compat import DeepFeatureFactorization, show_factorization_on_image
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from dff.scoring import ConceptModule
 
 __all__ = [
+    "IMAGE",
     "NMF",
+    "Arguments",
     "Comparison",
     "ConceptBank",
     "ConceptModule",
@@ -34,6 +36,8 @@ __all__ = [
     "DeepFeatureFactorization",
     "Explainer",
     "Explanation",
+    "Fixed",
+    "Given",
     "MaskOptions",
     "MethodComparison",
     "Preprocessing",
@@ -51,6 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Arguments": "dff.activations",
     "Comparison": "dff.explain",
     "ConceptBank": "dff.concepts",
     "ConceptModule": "dff.scoring",
@@ -58,6 +63,9 @@ _HOMES = {
     "DeepFeatureFactorization": "dff.compat",
     "Explainer": "dff.explain",
     "Explanation": "dff.explain",
+    "Fixed": "dff.activations",
+    "Given": "dff.activations",
+    "IMAGE": "dff.activations",
     "NMF": "dff.nmf",
     "Preprocessing": "dff.images",
     "MaskOptions": "dff.colocalization",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, resolve_layer
 from dff.activations.borrowing import borrowed, plainly
+from dff.activations.context import Inputs, of_images
 from dff.activations.layouts import each_tensor
 from dff.activations.reach import no_gradients
 from dff.errors import LayerError, ModelError, UsageError
@@ -86,7 +88,7 @@ class BaseCAM:
 
     def __call__(
         self,
-        input_tensor: Tensor,
+        input_tensor: Inputs,
         targets: Targets = None,
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
@@ -95,7 +97,8 @@ class BaseCAM:
 
         Args:
             input_tensor: (batch, channels, height, width), normalised as the model expects; or
-                (batch, channels, depth, height, width).
+                (batch, channels, depth, height, width); or a tuple or dict of all that the model
+                takes, with such a tensor in it. The model may be a :class:`dff.Given`, too.
             targets: one for each image: a class index, a class name, or a callable from the
                 output of one image to a number; a single one serves the whole batch; None is
                 each image's most likely class.
@@ -109,10 +112,17 @@ class BaseCAM:
             `normalise`); a constant map is 0.
 
         Raises:
-            UsageError: targets that do not fit the batch or the model's classes.
+            UsageError: targets that do not fit the batch or the model's classes; no image among
+                the inputs, or several; batch sizes that disagree.
             LayerError: a layer that does not run or has no grid.
             ModelError: the model failed, no gradient passes, or there are NaN.
         """
+        if not isinstance(input_tensor, Tensor):
+            bound = copy(self)
+            bound.model, images = of_images(self.model, input_tensor)
+            maps = bound(images, targets, aug_smooth, eigen_smooth)
+            self.outputs = bound.outputs
+            return maps
         if not aug_smooth:
             return self.forward(input_tensor, targets, eigen_smooth)
         total = np.zeros((), np.float32)

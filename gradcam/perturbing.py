@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from dff.activations import Tail, record
 from dff.activations.borrowing import borrowed
+from dff.activations.context import given_rows
 from dff.activations.failures import model_errors
 from dff.activations.layouts import each_tensor, tensors_of
 from dff.activations.memory import stored_like
@@ -103,7 +104,8 @@ class ScoreCAM(_PerturbingCAM):
         with model_errors(self.model, image):
             for channels in self.batches(places, image.numel()):
                 masked = stored_like(image * _masks(A[list(channels)], image), image)
-                outputs = borrowed(self.model, lambda masked=masked: self.model(masked))  # type: ignore[misc]
+                model = given_rows(self.model, [item] * len(masked), exact=True)
+                outputs = borrowed(model, lambda model=model, x=masked: model(x))  # type: ignore[misc]
                 found[list(channels)] = self.scores(outputs, len(channels), target).to(found)
         if flats:
             found[flats] = found[flats[0]].clone()
@@ -215,7 +217,8 @@ class AblationCAM(_PerturbingCAM):
         image = recording.x[item : item + 1]
         copies = stored_like(image.expand(count, *image.shape[1:]), image)
         with model_errors(self.model, image):
-            output, _ = record(self.model, [layer.name], copies, grad=False, change=without)
+            model = given_rows(self.model, [item] * count, exact=True)
+            output, _ = record(model, [layer.name], copies, grad=False, change=without)
         return self.scores(output, count, target)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dff.activations.borrowing import plainly
+from dff.activations.context import Inputs, of_images
 from dff.errors import UsageError, closest
 from gradcam.cam import BaseCAM, ResolvedTargets
 from gradcam.full_gradient import FullGrad
@@ -77,7 +78,7 @@ def method(name: str | type[BaseCAM]) -> type[BaseCAM]:
 def several(
     model: nn.Module,
     target_layers: Sequence[nn.Module | str] | nn.Module | str,
-    input_tensor: Tensor,
+    input_tensor: Inputs,
     methods: Sequence[str | type[BaseCAM]] = ("gradcam",),
     targets: Sequence[Target] | Tensor | None = None,
     *,
@@ -92,7 +93,7 @@ def several(
 
     Args:
         model, target_layers: see :class:`~gradcam.cam.BaseCAM`.
-        input_tensor: (1, channels, height, width).
+        input_tensor: (1, channels, height, width), or all that the model takes, with it.
         methods: keys of :data:`METHODS`, or classes.
         targets: classes by index or name, or callables; None is the most likely class.
         eigen_smooth: see :meth:`~gradcam.cam.BaseCAM.__call__`.
@@ -105,6 +106,7 @@ def several(
         UsageError: an unknown method, or more than one photo.
         DFFError: what the methods raise.
     """
+    model, input_tensor = of_images(model, input_tensor)
     if len(input_tensor) != 1:
         raise UsageError(f"several() takes one photo (1, channels, ...), not {len(input_tensor)}")
     cams = {

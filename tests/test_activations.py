@@ -7,7 +7,7 @@ from torch import nn
 
 from dff.activations import STOP, Appended, intercept, observe, record, resolve_layer
 from dff.activations.borrowing import borrowed
-from dff.errors import LayerError
+from dff.errors import LayerError, UsageError
 from tests.toys import ConvNet, PixelNet, TokenNet, images, seeded, untouched
 
 
@@ -234,7 +234,7 @@ def test_inputs_may_be_arguments():
     model, x = seeded(ConvNet), images(1, 3, 16, 16)
     for inputs in ({"x": x}, (x,)):
         torch.testing.assert_close(intercept(model, "layer4", lambda m: None, inputs), model(x))
-    with pytest.raises(LayerError, match="expected an input tensor"):
+    with pytest.raises(UsageError, match="no input is an image"):
         intercept(model, "layer4", lambda m: None, {"x": 3})
 
 

@@ -4,6 +4,7 @@
   replace and append are all this one thing. :func:`record` what layers put out, whatever its form.
   :func:`observe` every module of one pass.
 - :mod:`~dff.activations.borrowing`: what a pass changes in a model, and gives back.
+- :mod:`~dff.activations.context`: models that take more than an image, as models of images.
 - :mod:`~dff.activations.failures`: what a model raises, explained.
 - :mod:`~dff.activations.memory`: the order in which a model would have met a tensor's axes.
 - :mod:`~dff.activations.interrupts`: set-up and clean-up that no signal comes into.
@@ -18,6 +19,7 @@
 
 from __future__ import annotations
 
+from dff.activations.context import IMAGE, Arguments, Fixed, Given
 from dff.activations.hooks import (
     STOP,
     Answer,
@@ -34,9 +36,13 @@ from dff.activations.stitching import stitched
 from dff.activations.tail import Tail, run_scored
 
 __all__ = [
+    "IMAGE",
     "STOP",
     "Answer",
     "Appended",
+    "Arguments",
+    "Fixed",
+    "Given",
     "LayoutLike",
     "Replaced",
     "Tail",

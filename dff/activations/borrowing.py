@@ -170,8 +170,11 @@ class _Loan:
             self._uncompiled = _compiled(self.model) and _eager.take()
         for name, module in self.named.items():
             # As nn.Module does it: those of torch.jit refuse, and yet call hooks (unheard()).
-            before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
-            self._handles.append((before if self.taken_in else after)(module, self._hook(name)))
+            if self.taken_in:
+                handle = nn.Module.register_forward_pre_hook(module, self._hook(name))
+            else:  # first, so that hooks of the model's own read what was put in place
+                handle = nn.Module.register_forward_hook(module, self._hook(name), prepend=True)
+            self._handles.append(handle)
         _running.innermost = self
 
     def give_back(self) -> None:

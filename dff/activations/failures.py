@@ -147,9 +147,9 @@ def _several_inputs(failure: _Failure, found: re.Match[str]) -> str | None:
         return None
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
-        f"its forward takes ({shown}), and it is handed images alone; give the part of it that "
-        "sees images (such as model.vision_model), or a module of yours whose forward takes "
-        "images and calls it with the rest"
+        f"its forward takes ({shown}), and it is handed images alone; give the rest by "
+        "dff.Given(model, ...), with dff.IMAGE in the image's place, or the part of it that sees "
+        "images (such as model.vision_model)"
     )
 
 

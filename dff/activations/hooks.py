@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations.borrowing import borrowed, unheard
+from dff.activations.context import Inputs, of_images
 from dff.activations.layouts import (
     Layout,
     Rearrangement,
@@ -30,7 +31,7 @@ from dff.activations.layouts import (
 )
 from dff.activations.memory import stored_like
 from dff.activations.names import resolve_layer, split_part, split_run
-from dff.activations.recognition import Inputs, InputSize, LayoutLike, input_size, read_as
+from dff.activations.recognition import InputSize, LayoutLike, input_size, read_as
 from dff.errors import LayerError
 
 __all__ = [
@@ -113,8 +114,9 @@ def intercept(
         fn: gets the output as maps (batch, channels, rows, cols) and returns None (go on
             unchanged), maps of the same shape (replace), :class:`Appended` (more items),
             :class:`Replaced` (other items), or :data:`STOP`.
-        inputs: the image tensor (batch, 3, height, width), or the model's positional or keyword
-            arguments with such a tensor first.
+        inputs: the image tensor (batch, 3, height, width), or all that the model takes, one of
+            which is the image (:func:`~dff.activations.context.of_images`): a tuple of positional
+            or a mapping of keyword inputs, or :class:`~dff.activations.context.Arguments`.
         grad: record gradients from the first intercepted layer on. The maps handed to `fn` then
             require gradients; nothing before the layer is recorded.
         whole: record them from the input on.
@@ -128,16 +130,18 @@ def intercept(
 
     Raises:
         LayerError: no such layer, it did not run, ran more than once, or has no grid.
+        UsageError: no image among the inputs, or several; batch sizes that disagree.
     """
+    model, images = of_images(model, inputs)
     layers = [layer] if isinstance(layer, (nn.Module, str)) else list(layer)
-    size = input_size(inputs)
+    size = input_size(images)
 
     def answer(name: str, output: Any) -> Any:
         return _answer(name, output, fn, size, grad, layout)
 
     def work() -> Any:
         torch.set_grad_enabled(whole)
-        return _run(model, inputs)
+        return model(images)
 
     try:
         resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
@@ -186,7 +190,12 @@ def record(
         return each_tensor(values if change is None else change(values), torch.clone)
 
     resolved = [resolve_layer(model, layer) for layer in layers]
-    work = run or (lambda: _run(model, inputs))
+
+    def called() -> Any:
+        bound, images = of_images(model, inputs)
+        return bound(images)
+
+    work = run or called
     result = _visited(model, dict(resolved), answer, work, taken_in=taken_in)
     return result, [kept[name] for name, _ in resolved]
 
@@ -265,14 +274,14 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 
 def reading_of(
-    name: str, output: Any, inputs: Inputs, layout: LayoutLike
+    name: str, output: Any, images: Tensor, layout: LayoutLike
 ) -> Layout | Rearrangement:
-    """Return how a layer's output for `inputs` reads as maps: see :func:`intercept`.
+    """Return how a layer's output for images reads as maps: see :func:`intercept`.
 
     Raises:
         LayerError: it has no grid.
     """
-    return read_as(name, output, input_size(inputs), layout, part=split_part(name)[1])
+    return read_as(name, output, input_size(images), layout, part=split_part(name)[1])
 
 
 def observe(
@@ -287,6 +296,7 @@ def observe(
     With `grad`, the whole pass is recorded. Where `visit` returns :data:`STOP`, the pass ends
     there, and None is returned.
     """
+    model, images = of_images(model, inputs)
     named = {name: module for name, module in model.named_modules() if name}
 
     def visited(name: str, module: nn.Module, output: Any) -> None:
@@ -294,12 +304,6 @@ def observe(
             raise _Stopped
 
     try:
-        return borrowed(model, lambda: _run(model, inputs), grad=grad, named=named, visit=visited)
+        return borrowed(model, lambda: model(images), grad=grad, named=named, visit=visited)
     except _Stopped:
         return None
-
-
-def _run(model: nn.Module, inputs: Inputs) -> Any:
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)

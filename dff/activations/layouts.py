@@ -13,7 +13,7 @@ film: rows are the frames' rows, and all that holds for maps holds for them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +26,10 @@ __all__ = [
     "PARTS",
     "Layout",
     "Rearrangement",
+    "each_leaf",
     "each_tensor",
     "main_tensor",
+    "named_leaves",
     "over_grid",
     "replace_main_tensor",
     "tensors_of",
@@ -211,19 +213,48 @@ def replace_main_tensor(output: Any, new: Tensor) -> Any:
 
 def each_tensor(output: Any, visit: Callable[[Tensor], Tensor]) -> Any:
     """Rebuild `output` with `visit` applied to every tensor that could be the main one."""
-    if isinstance(output, Tensor):
-        suitable = (output.is_floating_point() or output.is_quantized) and output.dim() >= 2
-        return visit(output) if suitable else output
-    if isinstance(output, Mapping):
-        cls: Any = type(output)
-        changed = {key: each_tensor(value, visit) for key, value in output.items()}
-        return cls(**changed) if dataclasses.is_dataclass(output) else cls(changed)
-    if isinstance(output, (tuple, list)):
-        items = [each_tensor(item, visit) for item in output]
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        fields = {
-            f.name: each_tensor(getattr(output, f.name), visit) for f in dataclasses.fields(output)
-        }
-        return dataclasses.replace(output, **fields)
-    return output
+
+    def visited(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or leaf.dim() < 2:
+            return leaf
+        return visit(leaf) if leaf.is_floating_point() or leaf.is_quantized else leaf
+
+    return each_leaf(output, visited)
+
+
+def each_leaf(value: Any, visit: Callable[[Any], Any]) -> Any:
+    """Rebuild nested mappings, tuples, lists and dataclasses with `visit` applied to all else."""
+    if isinstance(value, Mapping):
+        cls: Any = type(value)
+        changed = {key: each_leaf(item, visit) for key, item in value.items()}
+        return cls(**changed) if dataclasses.is_dataclass(value) else cls(changed)
+    if isinstance(value, (tuple, list)):
+        items = [each_leaf(item, visit) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if _is_record(value):
+        fields = {f.name: each_leaf(getattr(value, f.name), visit) for f in _fields(value)}
+        return dataclasses.replace(value, **fields)
+    return visit(value)
+
+
+def named_leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what :func:`each_leaf` visits, in its order, each with a name for where it stands."""
+    if isinstance(value, Mapping):
+        inner = [(f"{name}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, (tuple, list)):
+        inner = [(f"{name}[{number}]", item) for number, item in enumerate(value)]
+    elif _is_record(value):
+        inner = [(f"{name}.{f.name}", getattr(value, f.name)) for f in _fields(value)]
+    else:
+        yield name, value
+        return
+    for where, item in inner:
+        yield from named_leaves(item, where)
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(f for f in dataclasses.fields(value) if f.init)

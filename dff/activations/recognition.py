@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ __all__ = [
     "MAX_PREFIX",
     "Ends",
     "InputSize",
-    "Inputs",
     "LayoutLike",
     "Size",
     "detect_layout",
@@ -23,9 +22,6 @@ __all__ = [
     "possible_layouts",
     "read_as",
 ]
-
-Inputs = Tensor | Mapping[str, Any] | Sequence[Any]
-"""The image tensor (batch, 3, height, width), or a model's arguments with such a tensor first."""
 
 Size = tuple[int, ...]
 """Of an input: (height, width) of images, (frames, height, width) of clips."""
@@ -87,22 +83,18 @@ def read_as(
     return replace(reading, part=part)
 
 
-def input_size(inputs: Inputs) -> InputSize:
-    """Return the size of the first tensor of the inputs, and how many images or clips it holds.
+def input_size(images: Tensor) -> InputSize:
+    """Return the size of images or clips, and how many there are; one may come without a batch.
 
     Raises:
-        LayerError: there is no such tensor.
+        LayerError: a tensor of less than three axes.
     """
-    if isinstance(inputs, Tensor):
-        first: Tensor | None = inputs
-    else:
-        values = inputs.values() if isinstance(inputs, Mapping) else inputs
-        first = next((v for v in values if isinstance(v, Tensor) and v.dim() >= 3), None)
-    if first is None or first.dim() < 3:
-        shape = None if first is None else tuple(first.shape)
-        raise LayerError(f"expected an input tensor (batch, 3, height, width), got {shape}")
-    count = int(first.shape[0]) if first.dim() > 3 else 1
-    return tuple(first.shape[2:] if first.dim() > 3 else first.shape[1:]), count
+    if images.dim() < 3:
+        raise LayerError(
+            f"expected an input tensor (batch, 3, height, width), got {tuple(images.shape)}"
+        )
+    count = int(images.shape[0]) if images.dim() > 3 else 1
+    return tuple(images.shape[2:] if images.dim() > 3 else images.shape[1:]), count
 
 
 def detect_layout(

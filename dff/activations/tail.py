@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.activations.borrowing import borrowed, plainly
+from dff.activations.context import Inputs, given_rows, of_images
 from dff.activations.failures import model_errors
 from dff.activations.hooks import (
     LayoutLike,
@@ -37,7 +38,8 @@ class Tail:
     Args:
         model: any module.
         layer: dotted name or module.
-        inputs: (n, 3, height, width) images.
+        inputs: (n, 3, height, width) images, or all that the model takes, one of which is the
+            images (:func:`dff.activations.intercept`); the others go with their image.
         layout: see :func:`dff.activations.intercept`.
         score: from the model's output to scores (m, classes); None reads the logits.
         batch: most items at a time.
@@ -47,15 +49,14 @@ class Tail:
         self,
         model: nn.Module,
         layer: nn.Module | str,
-        inputs: Tensor,
+        inputs: Inputs,
         *,
         layout: LayoutLike = None,
         score: Score | None = None,
         batch: int = BATCH,
     ) -> None:
-        self.model = model
+        self.model, self.inputs = of_images(model, inputs)
         self.layer = resolve_layer(model, layer)[0]
-        self.inputs = inputs
         self.layout = layout
         self.score = score
         self.batch = batch
@@ -82,10 +83,11 @@ class Tail:
     def _scores(self, maps: Tensor, item: int) -> Tensor:
         grad = maps.requires_grad and torch.is_grad_enabled()
         image = self.inputs[item : item + 1]
+        model = given_rows(self.model, [item] * len(maps), exact=True)
         # Clones go in, so that an in-place operation further on does not change the caller's maps.
         if not self._repeats:
             try:
-                scores = self._run(image, lambda _: Replaced(maps.clone()), grad)
+                scores = self._run(model, image, lambda _: Replaced(maps.clone()), grad)
                 if len(scores) == len(maps):
                     return scores
             except ModelError:
@@ -93,26 +95,34 @@ class Tail:
                     raise
         # The model does not take another batch halfway: as many copies of the image then.
         repeated = stored_like(image.expand(len(maps), *image.shape[1:]), image)
-        scores = self._run(repeated, lambda _: maps.clone(), grad)
+        scores = self._run(model, repeated, lambda _: maps.clone(), grad)
         self._repeats = True
         return scores
 
-    def _run(self, x: Tensor, fn: Callable[[Tensor], Tensor | Replaced], grad: bool) -> Tensor:
-        return run_scored(self.model, self.layer, x, fn, layout=self.layout, score=self.score,
+    def _run(
+        self, model: nn.Module, x: Tensor, fn: Callable[[Tensor], Tensor | Replaced], grad: bool
+    ) -> Tensor:
+        return run_scored(model, self.layer, x, fn, layout=self.layout, score=self.score,
                           grad=grad)  # fmt: skip
 
-    def whole(self, images: Tensor) -> Tensor:
-        """Return the whole model's scores (m, classes) of images (m, 3, height, width)."""
+    def whole(self, images: Tensor, item: int = 0) -> Tensor:
+        """Return the whole model's scores (m, classes) of images (m, 3, height, width).
+
+        What else the model takes is that of the image `item`.
+        """
         parts = stored_like(images.to(self.inputs), self.inputs).split(self.batch)
 
         def scores() -> Tensor:
-            return torch.cat([read_scores(self.model(part), self.score) for part in parts])
+            outputs = [
+                given_rows(self.model, [item] * len(part), exact=True)(part) for part in parts
+            ]
+            return torch.cat([read_scores(output, self.score) for output in outputs])
 
         return plainly(lambda: borrowed(self.model, scores), grad=False)
 
     def modules(self) -> list[nn.Module]:
         """Return the modules without children that run after the layer, once each."""
-        return after_layer(self.model, self.layer, self.inputs[:1])
+        return after_layer(given_rows(self.model, [0]), self.layer, self.inputs[:1])
 
 
 def run_scored(

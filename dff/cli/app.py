@@ -20,6 +20,7 @@ from dff.cli.commands.demo import demo
 from dff.cli.commands.inspect import layers, models
 from dff.cli.commands.runs import evaluate, find, name
 from dff.cli.commands.sweep import sweep
+from dff.cli.commands.vqa import vqa
 from dff.cli.console import fail, finish, leave, prepare, settings
 from dff.cli.outputs import remove_empty
 from dff.errors import DFFError, OutputError, UsageError
@@ -37,7 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, sweep, compare, colocalize, evaluate, find, name, layers, models, demo):
+for command in (
+    analyze, sweep, compare, vqa, colocalize, evaluate, find, name, layers, models, demo,
+):  # fmt: skip
     app.command()(command)
 
 

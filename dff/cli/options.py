@@ -68,7 +68,8 @@ OutputKind = Annotated[
     typer.Option(
         "--output-kind",
         help="What the output is: logits (softmax), probabilities (as they are), binary (one "
-        "logit, sigmoid), multilabel (sigmoid of each). Default: by evidence.",
+        "logit, sigmoid), multilabel (sigmoid of each), values (of a regression). Default: by "
+        "evidence.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -86,6 +87,15 @@ Std = Annotated[
 Size = Annotated[
     int | None,
     typer.Option(min=8, help="Short side of the input, in pixels.", rich_help_panel=_MODEL),
+]
+Text = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="Of a model of images and texts (hf: CLIP, SigLIP): a text as a class (again for "
+        "more).",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Layer = Annotated[
     str | None,
@@ -141,6 +151,7 @@ class ModelOptions:
     output_kind: OutputKind = None
     fine: Fine = 1
     device: Device = None
+    text: Text = None
 
     def files(self) -> list[str | None]:
         """Return the paths that building the model may read, and words that are no paths."""
@@ -158,6 +169,7 @@ class ModelOptions:
             mean=None if self.mean is None else numbers("--mean", self.mean),
             std=None if self.std is None else numbers("--std", self.std),
             size=self.size,
+            texts=self.text or (),
         )
 
     def explainer(self, *, factorizer: str | None = None) -> Explainer:

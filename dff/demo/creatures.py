@@ -39,6 +39,7 @@ class Animal:
         parts: name of each visible part (out of `PARTS`) to its mask, (size, size) bool.
         boxes: name of each visible part to (x0, y0, x1, y1), half-open, in pixels.
         kinds: name of each part it is made of to the kind, such as ``{"head": "eagle"}``.
+        colours: name of each part with a coat to the coat's main (r, g, b), before light and tint.
         mask: (size, size) bool, all that is seen of it.
         box: (x0, y0, x1, y1) around `mask`.
     """
@@ -47,6 +48,7 @@ class Animal:
     parts: dict[str, np.ndarray]
     boxes: dict[str, Box]
     kinds: dict[str, str]
+    colours: dict[str, Colour]
     mask: np.ndarray
     box: Box
 
@@ -119,8 +121,8 @@ def render(
     if rng.random() < 0.6:
         undergrowth(canvas, rng, ground)
     image = _lit(canvas.pixels, rng)
-    kinds = [species.kinds() for species in made]
-    return Scene(image, tuple(map(_seen, [canvas.owner] * count, names, kinds, range(count))))
+    seen = map(_seen, [canvas.owner] * count, names, made, range(count))
+    return Scene(image, tuple(seen))
 
 
 def _names(rng: np.random.Generator, species: str | Sequence[str] | None, count: int) -> list[str]:
@@ -206,7 +208,7 @@ def _lit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum((pixels * gain.astype(np.int32)) >> 8, 255).astype(np.uint8)
 
 
-def _seen(owner: np.ndarray, name: str, kinds: dict[str, str], index: int) -> Animal:
+def _seen(owner: np.ndarray, name: str, made: Species, index: int) -> Animal:
     first = 1 + index * len(PARTS)
     mask = (owner >= first) & (owner < first + len(PARTS))
     parts = {part: owner == first + i for i, part in enumerate(PARTS)}
@@ -216,7 +218,7 @@ def _seen(owner: np.ndarray, name: str, kinds: dict[str, str], index: int) -> An
         if int(np.count_nonzero(m)) * _LEAST_SHARE >= owner.size
     }
     boxes = {part: _box(m) for part, m in parts.items()}
-    return Animal(name, parts, boxes, kinds, mask, _box(mask))
+    return Animal(name, parts, boxes, made.kinds(), made.colours(), mask, _box(mask))
 
 
 def _box(mask: np.ndarray) -> Box:

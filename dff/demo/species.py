@@ -49,6 +49,14 @@ class Species:
             made["horns"] = self.horns
         return made
 
+    def colours(self) -> dict[str, Colour]:
+        """Return the main colour (r, g, b) of the coat of every part that has one."""
+        coats = {"head": self.head, "body": self.body, "legs": self.legs, "wings": self.wings}
+        made = {part: coat[1].main for part, coat in coats.items() if coat}
+        hair = self.tail[0] == "hair"
+        made["tail"] = self.tail[1].second if hair else self.tail[1].main
+        return made
+
 
 _CREAM: Colour = (250, 238, 214)
 _FOX = Coat((224, 110, 40), _CREAM, "belly")

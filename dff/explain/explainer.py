@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from dff.activations import LayoutLike, Tail, resolve_layer, stitched
 from dff.activations.borrowing import plainly
+from dff.activations.context import Given, found_image, given_rows
 from dff.activations.layers import probe_input
 from dff.activations.memory import input_format
-from dff.activations.outputs import Score, check_output
+from dff.activations.outputs import BoxScore, Score, check_output
 from dff.concepts import (
     ConceptBank,
     Concepts,
@@ -29,12 +30,20 @@ from dff.concepts import (
     sweep_banks,
 )
 from dff.errors import ModelError, UsageError
-from dff.explain.batches import in_batches
 from dff.explain.explanation import Explanation
-from dff.explain.inputs import Images, Shot, fitting, from_tensor, read_shots, to_tensors
-from dff.explain.one_pass import Factorize, PassResult, one_pass, unscored_pass
-from dff.explain.photo import Photo, Strip
+from dff.explain.inputs import (
+    Images,
+    Shot,
+    fitting,
+    from_tensor,
+    in_batches,
+    read_shots,
+    to_tensors,
+    whole_inputs,
+)
+from dff.explain.one_pass import Factorize, Tape, one_pass, unscored_pass
 from dff.explain.questions.labels import ask_for_labels
+from dff.explain.records import Group, photos_of
 from dff.explain.shared import SharedConcepts
 from dff.explain.sweep import Sweep
 from dff.explain.target_layer import ends_of, target_layer, why_unscored
@@ -52,7 +61,8 @@ class Explainer:
 
     Args:
         model: a name for :func:`dff.load_model`, what that returns, a module of your own, or a
-            Hugging Face pipeline of images.
+            Hugging Face pipeline of images. One that takes more than images is given the rest
+            (:class:`dff.Given`), which :meth:`given` changes.
         layer: the target layer, by dotted name or module; None finds the last one that still
             has a grid (:meth:`dff.activations.layers.Survey.default`).
         layout: how the layer's output reads as maps; None recognises it.
@@ -61,13 +71,13 @@ class Explainer:
         class_names: one a class; of a single logit one, or two of which the second is what the
             logit speaks for. None takes the model's own.
         score: for a model that is no classifier: from its output for n images to scores
-            (n, classes), such as the similarity to some text embeddings. None takes the logits,
-            or the output's first tensor, averaged over its positions; of a detector each class's
-            best box; of a backbone without a head (DINO, CLIP, MAE, ``num_classes=0``) nothing,
-            and nothing is scored.
+            (n, classes), such as those of :mod:`dff.activations.outputs.heads` for a region, a box
+            or a regression. None takes the logits, or the output's first tensor, averaged over its
+            positions; of a detector each class's best box; of a backbone without a head (DINO,
+            CLIP, MAE, ``num_classes=0``) nothing, and nothing is scored.
         output: how scores are to be read (:data:`dff.activations.outputs.ASKED`): "logits" (one a
-            class, softmax), "probabilities" (as they are), "binary" (one logit, sigmoid), or
-            "multilabel" (independent labels, sigmoid). None goes by evidence.
+            class, softmax), "probabilities" (as they are), "binary" (one logit, sigmoid),
+            "multilabel" (labels, sigmoid), or "values" (a regression's). None goes by evidence.
         factorizer: what finds the concepts in place of NMF and semi-NMF: a name
             (:data:`dff.concepts.FACTORIZERS`), a factorizer of :mod:`dff.nmf`, or a scikit-learn
             decomposition or clustering with coefficients of 0 or more. How many it finds is said
@@ -108,6 +118,8 @@ class Explainer:
         self.factorizer = check_factorizer(factorizer)
         asked = check_output(output)
         loaded = given_model(model, device)
+        box = score if isinstance(score, BoxScore) else None  # on noise, nothing is found in it
+        score = None if box else score
         self.model = loaded.module if score else with_all_boxes(loaded.module)
         self.name, self.untrained = loaded.name, loaded.untrained
         self.preprocessing = prep = fitting(preprocessing, loaded.preprocessing)
@@ -117,7 +129,7 @@ class Explainer:
         self._memory = input_format(self.model)
         name = None if layer is None else resolve_layer(self.model, layer)[0]
         surveyed, info = target_layer(
-            self.model, probe, name, layout,
+            given_rows(self.model, [0]), probe, name, layout,
             score=score, head=loaded.unscored is None, output_kind=asked,
         )  # fmt: skip
         self.layer, self.layer_info = info.name, info
@@ -133,7 +145,8 @@ class Explainer:
         if class_names is None and score and len(names or ()) != surveyed.meaning.classes:
             names = None  # those of the logits, which are not scored
         self.class_names = tuple(names) if names else None
-        self.meaning = surveyed.meaning.named(names) if names else surveyed.meaning
+        meaning = replace(surveyed.meaning, score=box) if box else surveyed.meaning
+        self.meaning = meaning.named(names) if names else meaning
         self._geometry = plainly(lambda: surveyed.geometry(info.name))
         maps = info.layout.to_maps(torch.empty(info.shape)) if info.layout else torch.empty(2, 2)
         self._probe_grid = self.grid(maps, probe)
@@ -152,7 +165,8 @@ class Explainer:
         Args:
             images: a path (of a folder all images in it), http(s) URL, bytes, Pillow image, uint8
                 or [0, 1] array (height, width, channels), or a list of them; or a tensor
-                (channels, h, w) or (n, channels, h, w) that is normalised already.
+                (channels, h, w) or (n, channels, h, w) that is normalised already, or a tuple or
+                dict of all that the model takes, with such a tensor.
             concepts: how many to find, from 1 to the number of cells and of channels; "auto", or
                 a range, lets their stability choose (:func:`dff.concepts.choose_components`).
             bank: explain in these concepts instead of finding new ones.
@@ -215,6 +229,9 @@ class Explainer:
 
     def _explained(self, images: Images, fit: Factorize, cam: bool) -> Explanation:
         prep = self.preprocessing
+        if (arguments := whole_inputs(images)) is not None:
+            images, rest = found_image(arguments)
+            return self.given(*rest.args, **rest.kwargs)._explained(images, fit, cam)
         if isinstance(images, Tensor):
             return self._pass(*from_tensor(images, prep), fit, cam)
         shots = read_shots(images, prep)
@@ -234,6 +251,8 @@ class Explainer:
         self, shots: Sequence[Shot], tensors: Sequence[Tensor], fit: Factorize, cam: bool
     ) -> Explanation:
         """Run the pass, in batches that memory has room for."""
+        if isinstance(self.model, Given):
+            self.model.check(len(shots))
         sizes = [tuple(x.shape) for x in tensors]
         return in_batches(
             sizes, lambda batches: self._in_batches(shots, tensors, batches, fit, cam)
@@ -247,59 +266,28 @@ class Explainer:
         fit: Factorize,
         cam: bool,
     ) -> Explanation:
-        groups = [self._stack([tensors[i] for i in batch]) for batch in batches]
+        stacks = (torch.stack([tensors[i] for i in batch]) for batch in batches)
+        own, memory = (self.device, self.dtype), self._memory
+        groups = [x.to(*own).contiguous(memory_format=memory) for x in stacks]
         probe = None if self._grids or self.unscored else ask_for_labels
         scored = partial(one_pass, score=self.meaning, grad=cam, probe=probe)
         run = unscored_pass if self.headless else scored
         stitch = None if self.fine == 1 else self.stitch
-        result = run(self.model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
-        return self._explanation(shots, groups, batches, result)
-
-    def _stack(self, tensors: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(tensors)).to(self.device, self.dtype)
-        return stacked.contiguous(memory_format=self._memory)
-
-    def _explanation(
-        self,
-        shots: Sequence[Shot],
-        groups: Sequence[Tensor],
-        batches: Sequence[Sequence[int]],
-        result: PassResult,
-    ) -> Explanation:
+        model = given_rows(self.model, [i for batch in batches for i in batch])
+        result = run(model, self.layer, groups, fit, layout=self.layout, stitch=stitch)
         bank = result.bank if result.bank.recipe else replace(result.bank, recipe=self.recipe)
         shared = SharedConcepts(
             bank, result.concept_logits.float().cpu(), self.class_names, self.unscored, self.meaning
         )
-        photos: dict[int, list[Photo]] = {}
-        for batch, group, tape, batch_coefficients in zip(
-            batches, groups, result.tapes, result.coefficients, strict=True
-        ):
-            tail, logits = self._tail(group), tape.logits.detach().float().cpu()
-            grid = self.grid(tape.maps, group)
-            probed = result.probed if tape is result.tapes[-1] else None
-            for item, i in enumerate(batch):
-                coefficients = batch_coefficients[item].cpu()
-                photos[i] = [
-                    Photo(
-                        picture, shared, at_frame, grid, self.fine, logits[item], tape, tail, item,
-                        strip, None if probed is None else probed[item].float(),
-                    )
-                    for picture, (at_frame, strip) in zip(
-                        shots[i], self._frames(coefficients), strict=True
-                    )
-                ]  # fmt: skip
-        return Explanation(tuple(photo for i in range(len(shots)) for photo in photos[i]))
+        clip = self._grids and (self._grids, self.preprocessing.frames or 1)
+        *first, last = map(self._group, batches, groups, result.tapes, result.coefficients)
+        records = [*first, replace(last, probed=result.probed)]
+        return Explanation(photos_of(shots, records, shared, fine=self.fine, clip=clip or None))
 
-    def _frames(self, coefficients: Tensor) -> list[tuple[Tensor, Strip | None]]:
-        """Return the coefficients of a photo, or those of each frame of a clip."""
-        if self._grids is None:
-            return [(coefficients, None)]
-        count = self.preprocessing.frames or 1
-        strips = [Strip(coefficients, self._grids, i, count) for i in range(count)]
-        return [(strip.at_frame(coefficients), strip) for strip in strips]
-
-    def _tail(self, group: Tensor) -> Tail:
-        return Tail(self.model, self.layer, group, layout=self.layout, score=self.meaning)
+    def _group(self, batch: Sequence[int], x: Tensor, tape: Tape, coefficients: Tensor) -> Group:
+        model = given_rows(self.model, batch)
+        tail = Tail(model, self.layer, x, layout=self.layout, score=self.meaning)
+        return Group(batch, tape, coefficients, tail, self.grid(tape.maps, x), None)
 
     def grid(self, maps: Tensor, x: Tensor) -> Grid:
         """Return where the cells of the layer's maps (…, rows, cols) lie in the input (…, h, w).
@@ -312,6 +300,18 @@ class Explainer:
     def stitch(self, maps: Tensor, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the layer's maps of inputs made `fine` times as fine; `run` leads to the layer."""
         return stitched(maps, x, self.grid(maps, x), self.fine, run)
+
+    def given(self, *args: Any, **kwargs: Any) -> Explainer:
+        """Return an explainer with other inputs beside the image: see :class:`dff.Given`.
+
+        Raises:
+            UsageError: the model takes images alone.
+        """
+        if not isinstance(self.model, Given):
+            raise UsageError("the model takes images alone; of others, explain dff.Given(model, …)")
+        other = copy(self)
+        other.model = self.model.given(*args, **kwargs)
+        return other
 
     def finer(self, fine: int) -> Explainer:
         """Return an explainer with maps on a grid N = `fine` times as fine along each axis.

@@ -1,26 +1,38 @@
 """What a call may be given, as pictures to look at and tensors to run: photos, or clips.
 
 One input of the model is a photo, or as many frames of a clip as the model takes: its *shot* is a
-row of pictures, one or several.
+row of pictures, one or several. Inputs of one size run together, fewer at a time where memory runs
+out.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dff.errors import UsageError
+from dff.activations import Arguments
+from dff.errors import OutOfMemoryError, UsageError
 from dff.images import Picture, Preprocessing, Source, is_video, read_clip, read_image, spread
 from dff.images.bands import pictured
 
-__all__ = ["Images", "Shot", "fitting", "from_tensor", "read_shots", "to_tensors"]
+__all__ = [
+    "Images",
+    "Shot",
+    "fitting",
+    "from_tensor",
+    "in_batches",
+    "read_shots",
+    "to_tensors",
+    "whole_inputs",
+]
 
 Images: TypeAlias = "Source | Tensor | Iterable[Source]"
 Shot = tuple[Picture, ...]
@@ -62,6 +74,17 @@ def to_tensors(shots: Sequence[Shot], prep: Preprocessing) -> list[Tensor]:
     if prep.frames is None:
         return [prep.to_tensor(shot[0]) for shot in shots]
     return [torch.stack([prep.to_tensor(frame) for frame in shot], 1) for shot in shots]
+
+
+def whole_inputs(images: Any) -> Arguments | None:
+    """Return what a call is given as a model's inputs, if it is such and no photos.
+
+    That is a mapping, :class:`dff.Arguments`, or a tuple with a tensor in it.
+    """
+    whole = isinstance(images, (Mapping, Arguments))
+    if whole or (isinstance(images, tuple) and any(isinstance(one, Tensor) for one in images)):
+        return Arguments.of(images)
+    return None
 
 
 def as_list(images: Any) -> list[Any]:
@@ -143,3 +166,47 @@ def fitting(given: Preprocessing | None, own: Preprocessing) -> Preprocessing:
         return own
     fitted = given.for_channels(own.channels) if given.is_general else given
     return fitted if fitted.frames else replace(fitted, frames=own.frames)
+
+
+MAX_BATCH = 32
+
+Result = TypeVar("Result")
+
+
+def in_batches(sizes: Sequence[Hashable], run: Callable[[list[list[int]]], Result]) -> Result:
+    """Call `run` with the indices of inputs in batches; return what it returns.
+
+    Args:
+        sizes: (n,) of the inputs; only what has the same size stands together.
+        run: called again, with batches of half the size, where memory runs out.
+
+    Raises:
+        OutOfMemoryError: one input alone is too much.
+    """
+    most = MAX_BATCH
+    while True:
+        batches = _batches(sizes, most)
+        try:
+            return run(batches)
+        except OutOfMemoryError:
+            largest = max(map(len, batches))
+            if largest < 2:
+                raise
+        most = largest // 2
+        warnings.warn(
+            f"memory ran out on {largest} photos at once: going on with {most}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _batches(sizes: Sequence[Hashable], most: int) -> list[list[int]]:
+    """Group indices by size, at most `most` a group."""
+    by_size: dict[Hashable, list[int]] = {}
+    for i, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(i)
+    return [
+        indices[start : start + most]
+        for indices in by_size.values()
+        for start in range(0, len(indices), most)
+    ]

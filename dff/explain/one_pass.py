@@ -10,6 +10,7 @@ end at the layer; the concepts of all cells then go through the rest of the mode
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from dff.activations import STOP, Answer, Appended, LayoutLike, Tail, intercept, run_scored
 from dff.activations.borrowing import plainly
+from dff.activations.context import Given, given_rows
 from dff.activations.failures import model_errors
 from dff.activations.layouts import over_grid
 from dff.activations.memory import stored_like
@@ -93,7 +95,8 @@ def one_pass(
     """Run every group once, factorize in the last one's hook, and score the concepts there.
 
     Args:
-        model: any module.
+        model: any module; one with context (:class:`dff.activations.Given`) has it for all
+            photos, those of one group after the other.
         layer: dotted name of the target layer.
         groups: inputs (n, 3, height, width), one for each input size.
         factorize: from A (pixels of all groups, channels) to the concepts and W (pixels, k).
@@ -108,16 +111,23 @@ def one_pass(
         DFFError: what `intercept` and `factorize` raise.
         ModelError: the model failed; its own error is the cause.
     """
-    run = partial(run_scored, model, layer, layout=layout, score=score)
-    if stitch is None:
+    if stitch is None and not isinstance(model, Given):
+        run = partial(run_scored, model, layer, layout=layout, score=score)
         return _at_once(run, layer, groups, factorize, grad, probe)
+    models = _by_group(model, groups)
     seen: list[Tensor] = []
-    outputs = [run(x, seen.append, grad=grad) for x in groups]
-    to_layer = partial(_to_layer, model, layer, layout=layout)
-    cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
-    bank, coefficients = _factorized(cells, layer, factorize)
-    tail = Tail(model, layer, groups[-1], layout=layout, score=score)
-    concept_logits = tail(over_grid(bank.at_full_presence, seen[-1].detach())).detach()
+    outputs = [
+        run_scored(one, layer, x, seen.append, layout=layout, score=score, grad=grad)
+        for one, x in zip(models, groups, strict=True)
+    ]
+    bank, coefficients = _factorized(
+        _stitched(models, layer, seen, groups, layout, stitch), layer, factorize
+    )
+    tails = [
+        Tail(one, layer, x, layout=layout, score=score)
+        for one, x in zip(models, groups, strict=True)
+    ]
+    concept_logits = _concept_logits(tails, bank, seen)
     tapes = [Tape(maps, logits) for maps, logits in zip(seen, outputs, strict=True)]
     return PassResult(bank, coefficients, tapes, concept_logits)
 
@@ -135,13 +145,54 @@ def unscored_pass(
 
     Arguments and errors are those of :func:`one_pass`; all logits are of no class, (n, 0).
     """
-    to_layer = partial(_to_layer, model, layer, layout=layout)
-    seen = cells = [to_layer(x) for x in groups]
-    if stitch is not None:
-        cells = [stitch(maps, x, to_layer) for maps, x in zip(seen, groups, strict=True)]
-    bank, coefficients = _factorized(cells, layer, factorize)
+    models = _by_group(model, groups)
+    seen = [_to_layer(one, layer, x, layout=layout) for one, x in zip(models, groups, strict=True)]
+    bank, coefficients = _factorized(
+        _stitched(models, layer, seen, groups, layout, stitch), layer, factorize
+    )
     tapes = [Tape(maps, torch.zeros(len(maps), 0)) for maps in seen]
     return PassResult(bank, coefficients, tapes, torch.zeros(len(bank), 0))
+
+
+def _by_group(model: nn.Module, groups: Sequence[Tensor]) -> list[nn.Module]:
+    """Return the model for each group, with the context of the group's photos."""
+    ends = itertools.accumulate(map(len, groups))
+    return [
+        given_rows(model, range(end - len(x), end)) for x, end in zip(groups, ends, strict=True)
+    ]
+
+
+def _stitched(
+    models: Sequence[nn.Module],
+    layer: str,
+    seen: list[Tensor],
+    groups: Sequence[Tensor],
+    layout: LayoutLike,
+    stitch: Stitch | None,
+) -> list[Tensor]:
+    """Return the groups' maps, made finer if they shall be."""
+    if stitch is None:
+        return seen
+    return [
+        stitch(maps, x, partial(_to_layer, model, layer, layout=layout))
+        for model, maps, x in zip(models, seen, groups, strict=True)
+    ]
+
+
+def _concept_logits(tails: Sequence[Tail], bank: ConceptBank, seen: Sequence[Tensor]) -> Tensor:
+    """Return what each concept says at full presence (k, classes).
+
+    Where photos have context of their own, it is the mean over them.
+    """
+    concepts = over_grid(bank.at_full_presence, seen[-1].detach())
+    if not isinstance(tails[-1].model, Given) or sum(map(len, seen)) == 1:
+        return tails[-1](concepts).detach()
+    found = [
+        tail(over_grid(bank.at_full_presence, maps.detach()), item).detach()
+        for tail, maps in zip(tails, seen, strict=True)
+        for item in range(len(maps))
+    ]
+    return torch.stack(found).mean(0)
 
 
 def _factorized(

@@ -7,6 +7,7 @@ checkpoint lacks would be initialised by chance.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,7 @@ from dff.models.loaded import (
     without_head,
 )
 from dff.models.request import DEFAULT, Request, filled_but_for_head, first_line, lacking_head
+from dff.models.similarity import ImageTextSimilarity
 from dff.models.towers import image_tower
 from dff.models.weights import read_weights
 
@@ -50,7 +52,8 @@ def hugging_face(request: Request) -> LoadedModel:
         raise ModelError(f"the Hugging Face model {request.name!r} cannot be had: no such folder")
     with _quietly(transformers), nullcontext("") if local else quick_hub() as why:
         try:
-            module, unscored = _built(request, transformers)
+            build = _comparing if request.texts else _built
+            module, unscored = build(request, transformers)
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"the Hugging Face model {request.name!r} cannot be had "
@@ -61,7 +64,7 @@ def hugging_face(request: Request) -> LoadedModel:
         prep = _preprocessing(request.name, described.preprocessing, transformers)
     if request.path:
         unscored = filled_but_for_head(module, read_weights(request.path), request) or unscored
-    names = None if unscored else hugging_face_labels(module.config)
+    names = None if unscored else request.texts or hugging_face_labels(module.config)
     return LoadedModel(module, request.name, prep, names, unscored)
 
 
@@ -80,6 +83,33 @@ def _built(request: Request, transformers: Any) -> tuple[Any, str | None]:
     if not lacking:
         return module, None
     return module, lacking_head(f"the checkpoint {request.name}", lacking)
+
+
+def _comparing(request: Request, transformers: Any) -> tuple[Any, None]:
+    """Return a model that compares images with the texts.
+
+    Raises:
+        ModelError: it is of another kind, or has no tokenizer; a file of weights is named.
+    """
+    if request.path:
+        raise ModelError("a model of images and texts takes the weights of its own folder")
+    config = transformers.AutoConfig.from_pretrained(request.name, trust_remote_code=False)
+    if not hasattr(config, "text_config"):
+        kind = type(config).__name__.removesuffix("Config")
+        raise ModelError(f"{request.name} is a {kind}, of images alone: leave out the texts")
+    model, _ = _made(transformers.AutoModel, request, config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(request.name)
+    # SigLIPs were trained with texts of full length, and take no mask.
+    padding = "max_length" if hasattr(model, "logit_bias") else True
+    longest = getattr(config.text_config, "max_position_embeddings", None)
+    tokens = tokenizer(
+        list(request.texts), padding=padding, truncation=True, max_length=longest,
+        return_tensors="pt",
+    )  # fmt: skip
+    taken = inspect.signature(model.get_text_features).parameters
+    return ImageTextSimilarity(
+        model.eval(), **{k: v for k, v in tokens.items() if k in taken}
+    ), None
 
 
 def _made(builder: Any, request: Request, config: Any) -> tuple[Any, list[str]]:

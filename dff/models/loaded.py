@@ -198,6 +198,7 @@ def processed_by(processor: Any, own: Preprocessing) -> Preprocessing:
 
 
 def _hugging_face(config: Any) -> Preprocessing:
+    config = getattr(config, "vision_config", config)  # of images and texts
     size = getattr(config, "image_size", None) or 224
     if isinstance(size, (list, tuple)):
         size = min(size)

@@ -19,11 +19,15 @@ DEFAULT, RANDOM = "default", "random"
 
 @dataclass(frozen=True)
 class Request:
-    """What to build: the name within its source, the weights ("default", "random" or a path)."""
+    """What to build: the name within its source, the weights ("default", "random" or a path).
+
+    With `texts`, a model that compares images with them.
+    """
 
     name: str
     weights: str
     num_classes: int | None
+    texts: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path | None:

@@ -53,6 +53,7 @@ def load_model(
     size: int | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    texts: Sequence[str] = (),
 ) -> LoadedModel:
     """Build a model by name, in evaluation mode, on the CPU, in float32.
 
@@ -70,6 +71,8 @@ def load_model(
         size: short side of the input in pixels; None takes the model's own.
         mean: per-channel mean of the input's normalisation (levels in [0, 1]); likewise.
         std: per-channel standard deviation; likewise.
+        texts: of a model of images and texts (CLIP, SigLIP), what to compare images with: each
+            is a class (:class:`~dff.models.ImageTextSimilarity`).
 
     Raises:
         ModelError: no such model, or weights that cannot be had or do not fit.
@@ -80,7 +83,9 @@ def load_model(
     if num_classes is None and names is not None and str(weights) != DEFAULT:
         num_classes = len(names)
     source, rest = _source_of(name)
-    loaded = source(Request(rest, str(weights), num_classes or None))
+    if texts and source is not hugging_face:
+        raise UsageError(f"texts are for models of images and texts, such as hf:CLIP; not {name}")
+    loaded = source(Request(rest, str(weights), num_classes or None, tuple(texts)))
     loaded.module.eval()
     clips = loaded.preprocessing.frames is not None
     if source is not _factory and not clips:  # code of the user's may ask for an order of its own

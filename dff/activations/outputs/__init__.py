@@ -2,11 +2,13 @@
 
 - :mod:`~dff.activations.outputs.meaning`: the kind of an output, decided once a model.
 - :mod:`~dff.activations.outputs.boxes`: the scores of a detector.
+- :mod:`~dff.activations.outputs.heads`: scores of a region, of a box, of a regression.
 """
 
 from __future__ import annotations
 
 from dff.activations.outputs.boxes import Score
+from dff.activations.outputs.heads import BoxScore, RegressionScore, SegmentationScore
 from dff.activations.outputs.meaning import (
     ASKED,
     KINDS,
@@ -16,4 +18,15 @@ from dff.activations.outputs.meaning import (
     recognise,
 )
 
-__all__ = ["ASKED", "KINDS", "Meaning", "Score", "check_output", "read_scores", "recognise"]
+__all__ = [
+    "ASKED",
+    "KINDS",
+    "BoxScore",
+    "Meaning",
+    "RegressionScore",
+    "Score",
+    "SegmentationScore",
+    "check_output",
+    "read_scores",
+    "recognise",
+]

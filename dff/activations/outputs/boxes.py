@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dff.errors import ModelError
 
-__all__ = ["Score", "box_scores"]
+__all__ = ["QUERIED", "Score", "box_scores", "class_count", "has_empty"]
 
 Score = Callable[[Any], Tensor]
 """From a model's output for n images to scores (n, classes), for models that are no classifiers."""
@@ -33,7 +33,7 @@ def box_scores(model: nn.Module, output: Any) -> Score | None:
         ModelError: a detector that does not say how many classes it has.
     """
     if isinstance(output, (list, tuple)) and output and all(map(_is_detected, output)):
-        if count := _class_count(model):
+        if count := class_count(model):
             return partial(best_boxes, classes=count)
         raise ModelError(
             f"a {type(model).__name__} returns boxes, and nothing says of how many classes: give "
@@ -42,7 +42,7 @@ def box_scores(model: nn.Module, output: Any) -> Score | None:
     if isinstance(output, Mapping):
         for name, beside in QUERIED:
             if name in output and beside in output and output[name].dim() == 3:
-                return partial(best_queries, name=name, empty=_has_empty(model, output[name]))
+                return partial(best_queries, name=name, empty=has_empty(model, output[name]))
     return None
 
 
@@ -70,13 +70,13 @@ def _is_detected(found: Any) -> bool:
     return isinstance(found, Mapping) and all(name in found for name in DETECTED)
 
 
-def _has_empty(model: nn.Module, logits: Tensor) -> bool:
+def has_empty(model: nn.Module, logits: Tensor) -> bool:
     """Whether the last logit is of queries that found nothing: there is one more than classes."""
     count = getattr(getattr(model, "config", None), "num_labels", None)
     return count is None or int(count) != logits.shape[-1]
 
 
-def _class_count(model: nn.Module) -> int | None:
+def class_count(model: nn.Module) -> int | None:
     """Return the number of a torchvision detector's classes, the background's counted in."""
     for name, module in model.named_modules():
         if name.endswith("cls_score") and isinstance(module, nn.Linear):

@@ -11,6 +11,7 @@ from outputs to logits (by being called) and from logits to probabilities.
     binary          the output                      sigmoid(z)
     multilabel      the output                      sigmoid(z)
     boxes           the best box's score s, itself  s
+    values          the output                      z, which is no probability
     embeddings      -                               -
 
 Of an output that went through a sigmoid already, z is its inverse, log(p / (1 - p)).
@@ -26,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dff.activations.layouts import main_tensor
 from dff.activations.outputs.boxes import Score, box_scores
+from dff.activations.outputs.heads import logits_of
 from dff.errors import LayerError, UsageError, closest
 
 __all__ = ["ASKED", "KINDS", "Meaning", "Score", "check_output", "read_scores", "recognise"]
@@ -38,9 +39,10 @@ KINDS = {
     "binary": "the probability of one class, by the sigmoid of its logit",
     "multilabel": "independent labels, the probability of each by the sigmoid of its logit",
     "boxes": "of each class the score of its best box",
+    "values": "numbers as they are, as of a regression",
     "embeddings": "not scored",
 }
-ASKED = ("logits", "probabilities", "binary", "multilabel")
+ASKED = ("logits", "probabilities", "binary", "multilabel", "values")
 """The kinds that a user may name."""
 
 HIDDEN = "last_hidden_state"
@@ -94,7 +96,7 @@ class Meaning:
     @property
     def exclusive(self) -> bool:
         """Whether an image has one class: the probabilities of all add to 1."""
-        return self.kind not in ("boxes", "binary", "multilabel")
+        return self.kind not in ("boxes", "binary", "multilabel", "values")
 
     def relative(self, logits: Tensor) -> Tensor:
         """Return logits (..., classes) over their mean, where a constant on all means nothing."""
@@ -104,7 +106,7 @@ class Meaning:
         """Return the probabilities in [0, 1] of logits (..., classes)."""
         if self.exclusive:
             return logits.softmax(-1)
-        return logits if self.kind == "boxes" else logits.sigmoid()
+        return logits if self.kind in ("boxes", "values") else logits.sigmoid()
 
     def predicted(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the likeliest class (n,) of logits (n, classes), and its probability (n,).
@@ -112,7 +114,8 @@ class Meaning:
         The class is -1 where the only class there is has a probability below one half.
         """
         best, index = self.probabilities(logits).max(-1)
-        return (index.masked_fill(best < 0.5, -1) if self.classes == 1 else index), best
+        yes_or_no = self.classes == 1 and self.kind != "values"
+        return (index.masked_fill(best < 0.5, -1) if yes_or_no else index), best
 
     def named(self, names: Sequence[str]) -> Meaning:
         """Return the meaning with as many classes as there are names.
@@ -192,7 +195,7 @@ def recognise(
         found = "the output holds the boxes of objects"
         return Meaning("boxes", found, boxes(output).shape[1], boxes)
     with torch.enable_grad():
-        tensor = _logits_of(output) if score is None else score(output)
+        tensor = logits_of(output) if score is None else score(output)
         values = read_scores(output, score, classes=_classes_of_one(tensor))
     meaning = Meaning(
         classes=values.shape[1],
@@ -202,6 +205,8 @@ def recognise(
     )
     if asked:
         return _as_asked(meaning, values, asked)
+    if kind := getattr(score, "kind", None):
+        return replace(meaning, kind=kind, found=f"by a {type(score).__name__}", squashed=False)
     count = meaning.classes
     kind, found = _evidence(
         meaning, model, lambda: read_scores(again(), score, classes=count), values
@@ -243,8 +248,10 @@ def _as_asked(meaning: Meaning, values: Tensor, asked: str) -> Meaning:
     if asked == "logits" and count == 1:
         raise UsageError(
             "the output cannot be read as logits: it has one value an image, whose softmax is "
-            "always 1; take binary"
+            "always 1; take binary, or values for a regression"
         )
+    if asked == "values":
+        return replace(meaning, kind=asked, found=found, squashed=False)
     if asked != "probabilities":
         return replace(meaning, kind=asked, found=found)
     if not bool(((values >= 0) & (values <= 1)).all()):
@@ -304,22 +311,12 @@ def read_scores(output: Any, score: Score | None = None, *, classes: int = 1) ->
             came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise LayerError(f"score must return a tensor (images, classes), got {came}")
     else:
-        scores = _logits_of(output)
+        scores = logits_of(output)
     if scores.dim() < 2:
         return scores.reshape(-1, max(classes, 1))
     if scores.dim() == 3:
         return scores.mean(1)
     return scores.flatten(2).mean(2) if scores.dim() > 3 else scores
-
-
-def _logits_of(output: Any) -> Tensor:
-    """Return what an output calls its logits, else its main tensor, of any number of axes."""
-    if isinstance(output, Tensor) and output.is_floating_point():
-        return output
-    is_mapping = isinstance(output, Mapping)
-    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
-    found = named if isinstance(named, Tensor) else main_tensor(output)
-    return found.dequantize() if found.is_quantized else found
 
 
 def _unscored(output: Any) -> str | None:

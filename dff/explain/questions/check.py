@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dff.activations.context import given_rows
 from dff.concepts import ConceptBank, factorize
 from dff.errors import DFFError
 from dff.explain.one_pass import one_pass
@@ -110,7 +111,7 @@ def check_photo(photo: Photo, target: Target | None, *, seed: int = 0) -> Check:
     order = split.values[0].argsort(descending=True).tolist()
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(len(w)).tolist() for _ in range(RANDOM_ORDERS)]
-    image, whole = photo.image.float(), photo.tail.whole
+    image, whole = photo.image.float(), partial(photo.tail.whole, item=photo.item)
     size = (int(image.shape[1]), int(image.shape[2]))
     heatmap = upsample(split.maps[0].sum(0).numpy(), size, photo.layer_grid)
     pixels = partial(pixel_curve, whole, image, heatmap, class_index, probabilities=probabilities)
@@ -150,7 +151,7 @@ def _randomization(photo: Photo, seed: int) -> float:
 
     try:
         shuffled = one_pass(
-            randomized(tail.model, seed=seed),
+            given_rows(randomized(tail.model, seed=seed), [photo.item]),
             tail.layer,
             [photo.image[None]],
             fit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -162,7 +163,8 @@ def _blur(photo: Photo, weights: Tensor) -> Tensor:
     cells = presence(photo.coefficients, photo.bank.scale.cpu())
     size = (int(photo.image.shape[1]), int(photo.image.shape[2]))
     masks = upsample(cells, size, photo.grid)
-    return scoring.blur_ablation(photo.tail.whole, photo.image, masks, weights)
+    whole = partial(photo.tail.whole, item=photo.item)
+    return scoring.blur_ablation(whole, photo.image, masks, weights)
 
 
 CONTRIBUTIONS = "contributions"
