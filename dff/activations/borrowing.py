@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dff.activations.interrupts import bracketed
 
-__all__ = ["Visit", "borrowed", "plainly", "unheard"]
+__all__ = ["Ended", "Visit", "borrowed", "plainly", "unheard"]
 
 Result = TypeVar("Result")
 Visit = Callable[[str, nn.Module, Any], Any]
@@ -141,6 +141,14 @@ def _compiled(model: nn.Module) -> bool:
     )
 
 
+class Ended(BaseException):
+    """Ends a forward pass; no ``except Exception`` inside a model can swallow it.
+
+    Raised by what visits a module, it comes out once the module's other hooks have run, too: others
+    may listen to the very layer that a pass ends at.
+    """
+
+
 class _Loan:
     """All that one pass changes."""
 
@@ -158,6 +166,7 @@ class _Loan:
         self._handles: list[RemovableHandle] = []
         self._modules: list[nn.Module] = []
         self._uncompiled = False
+        self._ended: Ended | None = None
 
     def take(self) -> None:
         self._modes.take()
@@ -174,6 +183,7 @@ class _Loan:
                 handle = nn.Module.register_forward_pre_hook(module, self._hook(name))
             else:  # first, so that hooks of the model's own read what was put in place
                 handle = nn.Module.register_forward_hook(module, self._hook(name), prepend=True)
+                self._handles.append(nn.Module.register_forward_hook(module, self._end))
             self._handles.append(handle)
         _running.innermost = self
 
@@ -199,10 +209,20 @@ class _Loan:
             _running.innermost = None
             try:
                 return self.visit(name, module, inputs if self.taken_in else output)
+            except Ended as ended:
+                if self.taken_in:
+                    raise
+                self._ended = ended
+                return None
             finally:
                 _running.innermost = self
 
         return hook
+
+    def _end(self, *_: Any) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            raise ended
 
 
 def unheard(model: nn.Module) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dff.activations.borrowing import borrowed, unheard
+from dff.activations.borrowing import Ended, borrowed, unheard
 from dff.activations.context import Inputs, of_images
 from dff.activations.layouts import (
     Layout,
@@ -89,10 +89,6 @@ class Replaced:
 Answer = Tensor | Appended | Replaced | _StopType | None
 
 
-class _Stopped(BaseException):
-    """Ends a forward pass; no ``except Exception`` inside a model can swallow it."""
-
-
 def intercept(
     model: nn.Module,
     layer: nn.Module | str | Sequence[nn.Module | str],
@@ -146,7 +142,7 @@ def intercept(
     try:
         resolved = dict(resolve_layer(model, name_or_module) for name_or_module in layers)
         return _visited(model, resolved, answer, work)
-    except _Stopped:
+    except Ended:
         return None
 
 
@@ -248,7 +244,7 @@ def _answer(
     maps = reading.to_maps(tensor)
     answer = fn(maps)
     if isinstance(answer, _StopType):
-        raise _Stopped
+        raise Ended
     source = None
     if isinstance(answer, (Appended, Replaced)):
         source = answer.source
@@ -301,9 +297,9 @@ def observe(
 
     def visited(name: str, module: nn.Module, output: Any) -> None:
         if visit(name, module, output) is STOP:
-            raise _Stopped
+            raise Ended
 
     try:
         return borrowed(model, lambda: model(images), grad=grad, named=named, visit=visited)
-    except _Stopped:
+    except Ended:
         return None
