@@ -76,7 +76,7 @@ def vqa(
                     f"{one.score.probability:.2f}",
                     f"{float(one.split.logit[0]):.2f}",
                     *(f"{value:+.2f}" for value in one.split.values[0].tolist()),
-                    f"{float(one.split.rest[0]):+.2f}",
+                    f"{float(one.split.rest[0] + one.split.gap[0]):+.2f}",
                 )
                 for one in found
             ],
