@@ -17,7 +17,7 @@ check: .venv/.dev
 	$(BIN)/lint-imports
 
 examples: .venv/.dev
-	for example in examples/[0-9]*.py; do echo "$$example"; $(BIN)/python "$$example" || exit 1; done
+	for example in examples/[0-9]*.py examples/vqa/explain.py; do echo "$$example"; $(BIN)/python "$$example" || exit 1; done
 
 .venv/.package: pyproject.toml
 	$(PYTHON) -m venv .venv
