@@ -103,7 +103,9 @@ class PhotoMethods:
         if method in gradcam.METHODS:
             maps = [self._cam_maps([method], x[None], [target])[method] for x, target in asked]
             return np.concatenate(maps)
-        return self._attributed(method, images, list(classes)).values.sum(1).numpy()
+        return (
+            self._attributed(method, images, self._targets(method, classes)).values.sum(1).numpy()
+        )
 
     def _alone(self, method: str) -> MethodRow:
         start = time.perf_counter()
@@ -190,13 +192,18 @@ class PhotoMethods:
 
     # Attributions.
 
-    def _attributed(self, method: str, x: Tensor, classes: list[int]) -> attributions.Attribution:
-        """Attribute the logits of classes to inputs, or the concept that adds most to each."""
+    def _targets(self, method: str, classes: Sequence[int]) -> list[int]:
+        """Return what is attributed: logits of classes, or the concept that adds most to each."""
+        if method == CONCEPT_PIXELS:
+            return [self._strongest[target] for target in classes]
+        return list(classes)
+
+    def _attributed(self, method: str, x: Tensor, targets: list[int]) -> attributions.Attribution:
         name, given, ran = method, self.settings.get(method, {}), 0
-        forward, targets = self._logits, classes
+        forward = self._logits
         if method == CONCEPT_PIXELS:
             name, given = pixel_method(given)
-            forward, targets = photo_encoder(self.photo), [self._strongest[c] for c in classes]
+            forward = photo_encoder(self.photo)
 
         def count(inputs: int) -> None:
             nonlocal ran
@@ -213,15 +220,15 @@ class PhotoMethods:
         )  # fmt: skip
 
     def _attribution(self, method: str) -> MethodRow:
-        found = self._attributed(method, self.photo.image[None], self.classes)
-        row = MethodRow(method, found.values.sum(1).numpy(), 0.0, found.settings)
+        targets = self._targets(method, self.classes)
+        once = list(dict.fromkeys(targets))  # classes may share a concept
+        found = self._attributed(method, self.photo.image[None], once)
+        places = [once.index(target) for target in targets]
+        row = MethodRow(method, found.values.sum(1).numpy()[places], 0.0, found.settings)
         if method == CONCEPT_PIXELS:
             names = titles(self.photo.bank.names)
-            row = replace(
-                row,
-                settings={"of": found.method, **found.settings},
-                captions=tuple(names[self._strongest[c]] for c in self.classes),
-            )
+            captions = tuple(names[target] for target in targets)
+            row = replace(row, settings={**found.settings, "of": found.method}, captions=captions)
         if found.delta is None:
             return row
         whole = (found.values.sum((1, 2, 3)) - found.delta).abs().max().clamp_min(1e-12)
@@ -233,7 +240,7 @@ class PhotoMethods:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return replace(row, delta=tuple(found.delta.tolist()))
+        return replace(row, delta=tuple(found.delta[places].tolist()))
 
 
 def _remedy(method: str) -> str:
