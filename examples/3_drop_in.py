@@ -20,13 +20,25 @@ input_tensor = (torch.from_numpy(rgb_img_float).permute(2, 0, 1)[None] - 0.5) / 
 dff = DeepFeatureFactorization(
     model=model, target_layer=model.layer4, computation_on_concepts=model.fc
 )
-concepts, batch_explanations, concept_outputs = dff(input_tensor, 5)
-print("concepts", concepts.shape, "explanations", batch_explanations[0].shape)
 
-probabilities = torch.softmax(torch.from_numpy(concept_outputs), axis=-1).numpy()
-labels = [f"{class_names[row.argmax()]}:{row.max():.2f}" for row in probabilities]
-visualization = show_factorization_on_image(
-    rgb_img_float, batch_explanations[0], image_weight=0.3, concept_labels=labels
-)
-Image.fromarray(visualization).save("dff-out-drop-in.png")
-print("wrote dff-out-drop-in.png")
+
+def visualize(n_components: int, top_k: int = 2) -> np.ndarray:
+    """Draw the photo's concepts, each with the classes that the head gives it alone."""
+    concepts, batch_explanations, concept_outputs = dff(input_tensor, n_components)
+    print("concepts", concepts.shape, "explanations", batch_explanations[0].shape)
+    probabilities = torch.softmax(torch.from_numpy(concept_outputs), axis=-1).numpy()
+    labels = [
+        "\n".join(f"{class_names[i]}:{row[i]:.2f}" for i in row.argsort()[::-1][:top_k])
+        for row in probabilities
+    ]
+    return show_factorization_on_image(
+        rgb_img_float, batch_explanations[0], image_weight=0.3, concept_labels=labels
+    )
+
+
+# Too few concepts put the whole animal in one; too many split a part among several that say the
+# same, and name scraps of the background.
+for n_components, name in ((5, ""), (2, "-few"), (15, "-many")):
+    path = f"dff-out-drop-in{name}.png"
+    Image.fromarray(visualize(n_components)).save(path)
+    print("wrote", path)

@@ -17,7 +17,7 @@ from dff.activations.context import Inputs, of_images
 from dff.activations.layouts import each_tensor
 from dff.activations.reach import no_gradients
 from dff.errors import LayerError, ModelError, UsageError
-from dff.maps import rescale, upsample
+from dff.maps import Grid, rescale, upsample
 from gradcam.recording import Layer, Recording
 from gradcam.rules import first_component
 from gradcam.scores import Targets, class_scores, resolve, score
@@ -46,6 +46,8 @@ class BaseCAM:
         signed: keep what speaks against the target, too: maps in [-1, 1].
         normalise: scale each map by its own range; otherwise it has the units of activation times
             gradient, and adds up as the method's paper says.
+        grid: where the cells of the target layers lie in the input, which all have the same; None
+            takes them for tiles, as pytorch-grad-cam does.
 
     Raises:
         LayerError: a layer is not the model's; the closest names are given.
@@ -69,12 +71,13 @@ class BaseCAM:
         class_names: Sequence[str] | None = None,
         signed: bool = False,
         normalise: bool = True,
+        grid: Grid | None = None,
     ) -> None:
         self.model = model.module if isinstance(model, nn.DataParallel) else model
         self.target_layers = _names(self.model, target_layers)
         self.reshape_transform = reshape_transform
         self.class_names = class_names
-        self.signed, self.normalise = signed, normalise
+        self.signed, self.normalise, self.grid = signed, normalise, grid
         self.outputs: Any = None
         self.activations_and_grads = ActivationsAndGradients(self.model)
 
@@ -188,7 +191,7 @@ class BaseCAM:
         size = tuple(recording.x.shape[2:])
         with torch.no_grad():
             small = [self.layer_map(recording, one, targets, smooth) for one in layers]
-            maps = [_enlarged(self._alike(one.float().cpu()), size) for one in small]
+            maps = [_enlarged(self._alike(one.float().cpu()), size, self.grid) for one in small]
             return self._scaled(torch.stack(maps).mean(0)).numpy()
 
     def layer_map(
@@ -290,10 +293,10 @@ def _to_unit(maps: Tensor) -> Tensor:
     return torch.where(most > 0, flat / most.clamp_min(1e-30), 0.0).reshape(maps.shape)
 
 
-def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+def _enlarged(maps: Tensor, size: tuple[int, ...], grid: Grid | None) -> Tensor:
     """Interpolate maps (n, *grid) to the input's size: linearly; volumes by cubic splines."""
     if maps.dim() == 3:
-        return upsample(maps, (int(size[-2]), int(size[-1])))
+        return upsample(maps, (int(size[-2]), int(size[-1])), grid)
     from scipy import ndimage  # slow to import, and for volumes only
 
     scales = [1.0, *(big / small for big, small in zip(size, maps.shape[1:], strict=True))]

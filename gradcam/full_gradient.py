@@ -31,7 +31,7 @@ class FullGrad(BaseCAM):
 
     Args:
         model, target_layers, reshape_transform, options: see :class:`~gradcam.cam.BaseCAM`;
-            target_layers is not looked at.
+            target_layers, reshape_transform and grid are not looked at.
 
     Raises:
         ModelError: the model has no Conv2d and no BatchNorm2d with a bias.

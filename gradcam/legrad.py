@@ -93,7 +93,8 @@ class LeGrad(BaseCAM):
             self._map(name, gradients[i], tokens[i], x)
             for i, name in zip(kept, self.target_layers, strict=True)
         ]
-        return self._scaled(upsample(torch.stack(maps).sum(0).float().cpu(), size)).numpy()
+        total_map = torch.stack(maps).sum(0).float().cpu()
+        return self._scaled(upsample(total_map, size, self.grid)).numpy()
 
     def _pass(self, x: Tensor) -> tuple[Any, list[Any], list[Any]]:
         """Return the output of all blocks' tokens, each block's own, and each block's attention."""

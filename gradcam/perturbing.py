@@ -22,6 +22,7 @@ from dff.activations.layouts import each_tensor, tensors_of
 from dff.activations.memory import stored_like
 from dff.activations.tail import BUDGET
 from dff.errors import UsageError
+from dff.maps import Grid, rescale, upsample
 from gradcam.cam import BaseCAM, ResolvedTargets
 from gradcam.recording import Layer, Recording
 from gradcam.scores import score
@@ -103,7 +104,8 @@ class ScoreCAM(_PerturbingCAM):
         found = torch.full((len(A),), float("-inf"), device=A.device)
         with model_errors(self.model, image):
             for channels in self.batches(places, image.numel()):
-                masked = stored_like(image * _masks(A[list(channels)], image), image)
+                masks = _masks(A[list(channels)], image, self.grid)
+                masked = stored_like(image * masks, image)
                 model = given_rows(self.model, [item] * len(masked), exact=True)
                 outputs = borrowed(model, lambda model=model, x=masked: model(x))  # type: ignore[misc]
                 found[list(channels)] = self.scores(outputs, len(channels), target).to(found)
@@ -228,9 +230,15 @@ def _ratio(name: str, ratio: float) -> float:
     return ratio
 
 
-def _masks(channels: Tensor, image: Tensor) -> Tensor:
-    """Return channels (n, *grid) as masks (n, 1, height, width) in [0, 1] of an image."""
+def _masks(channels: Tensor, image: Tensor, grid: Grid | None) -> Tensor:
+    """Return channels (n, *grid) as masks (n, 1, height, width) in [0, 1] of an image.
+
+    Without a grid, the outermost cells lie on the outermost pixels, as in pytorch-grad-cam.
+    """
     size = tuple(image.shape[2:])
+    if channels.dim() == 3 and grid is not None:
+        masks = upsample(channels, (size[0], size[1]), grid)[:, None]
+        return rescale(masks).to(image)
     if channels.dim() == 3:
         way = {"mode": "bilinear", "align_corners": True}
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,7 @@ def several(
     targets: Sequence[Target] | Tensor | None = None,
     *,
     eigen_smooth: bool = False,
+    progress: Callable[[str], object] | None = None,
     **options: Any,
 ) -> dict[str, np.ndarray]:
     """Return the maps of one photo by several methods, for several classes.
@@ -97,6 +98,8 @@ def several(
         methods: keys of :data:`METHODS`, or classes.
         targets: classes by index or name, or callables; None is the most likely class.
         eigen_smooth: see :meth:`~gradcam.cam.BaseCAM.__call__`.
+        progress: called with the name of each method before it begins; the pass that they share is
+            part of the first one.
         options: of all methods, such as ``reshape_transform`` and ``signed``.
 
     Returns:
@@ -121,9 +124,13 @@ def several(
     leader = next((cam for cam in shared if cam.uses_gradients), shared[0] if shared else None)
 
     def maps() -> dict[str, np.ndarray]:
-        passed = None if leader is None else _Passed(leader.record(input_tensor))
+        passed: _Passed | None = None
         found = {}
         for name, cam in cams.items():
+            if progress is not None:
+                progress(name)
+            if passed is None and leader is not None and cam.shares_pass:
+                passed = _Passed(leader.record(input_tensor))
             asked = classes if cam.uses_targets else classes[:1]
             rows = [
                 passed.maps(cam, wanted, eigen_smooth)

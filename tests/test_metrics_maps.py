@@ -13,7 +13,6 @@ from pytorch_grad_cam.utils.model_targets import (
 )
 from torch import nn
 
-import dff
 from dff.errors import UsageError
 from dff.maps import upsample
 from dff.metrics import (
@@ -297,39 +296,3 @@ def test_wrong_arguments(model, inputs, maps):
         road(Trial(model, inputs, maps, TARGETS), percentiles=[50, 100])
     with pytest.raises(UsageError, match="all pixels are removed"):
         imputed(inputs[0], np.ones((32, 32), bool))
-
-
-# Beside the pictures.
-
-PREP = dff.Preprocessing(size=32, mean=0.5, std=0.5, fixed=True)
-SAMPLE = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), np.uint8)
-
-
-def test_a_comparison_measures_the_maps_that_it_draws(model):
-    ready = dff.Explainer(model, layer="layer4", preprocessing=PREP)
-    names = ["deletion", "drop", "road"]
-    found = dff.compare(
-        list(SAMPLE), model=ready, methods=["gradcam", "eigencam"], classes=2, concepts=2,
-        metrics=names,
-    )  # fmt: skip
-    block = found.blocks[1]
-    row, first = block.rows[1], block.classes[0].index
-    expected = score_maps(model, block.photo.image[None], row.maps[:1], [first], metrics=names)
-    assert list(row.metrics) == names
-    for name, values in expected.items():
-        assert row.metrics[name] == pytest.approx(values[0], abs=1e-5)
-    (means,) = found.metrics
-    both = [each.rows[0].metrics["deletion"] for each in found.blocks]
-    assert means["gradcam"]["deletion"] == pytest.approx(np.mean(both))
-    assert row.as_dict()["metrics"]["drop"] == pytest.approx(row.metrics["drop"], abs=1e-6)
-    with pytest.raises(UsageError, match="no metric 'rode'; did you mean 'road'"):
-        dff.compare(SAMPLE[0], model=ready, methods=["gradcam"], metrics=["rode"])
-
-
-def test_the_command_prints_a_table_of_methods_and_metrics(run):
-    words = ["compare", "a.png", "b.png", "--model", "demo", "--size", 64, "--methods", "gradcam"]
-    status, printed, errors = run(*words, "--metrics", "--format", "json")
-    assert status == 0, errors
-    assert "less is better of deletion" in printed
-    line = next(line for line in printed.splitlines() if "insertion" in line)
-    assert "complexity" in line, "a table is as wide as it is"

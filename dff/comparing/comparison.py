@@ -59,7 +59,8 @@ class MethodComparison:
 
     @property
     def metrics(self) -> list[dict[str, dict[str, float]]]:
-        """For each model, the mean over photos of each method's metrics; empty if none were."""
+        """For each model, the mean over photos and classes of each method's metrics; empty if none
+        were measured."""
         return [mean_metrics(self.blocks[i :: self.models]) for i in range(self.models)]
 
     def panel(self, look: Look | None = None) -> Image.Image:
@@ -94,8 +95,8 @@ class MethodComparison:
             look: see :meth:`panel`.
             formats: "png": ``NAME_compare.png`` for each photo, and of two to twelve
                 ``compare.png``; "json": ``compare.json``; "csv": ``compare.csv``, a row a method
-                and class; "npz": ``NAME_maps.npz``, raw maps (classes, height, width) by
-                ``METHOD``, of several models by ``MODEL.METHOD``. None is all of them.
+                and class, with its metrics; "npz": ``NAME_maps.npz``, raw maps (classes, height,
+                width) by ``METHOD``, of several models by ``MODEL.METHOD``. None is all of them.
             settings: plain data to keep with the scores.
 
         Raises:
@@ -160,15 +161,17 @@ def _write_maps(group: Sequence[PhotoRows], file: IO[bytes]) -> None:
 
 
 def _table(report: Mapping[str, Any]) -> str:
+    measured = list(report["images"][0]["methods"][0].get("metrics", ()))
     columns = ["image", "model", "method", "class", "probability", "logit", "delta", "seconds"]
     rows = [
         [
             image["image"], image["model"], method["method"], score["name"],
             round(score["probability"], 6), round(score["logit"], 6),
             None if method["delta"] is None else method["delta"][i], method["seconds"],
+            *(method["metrics"][name][i] for name in measured),
         ]
         for image in report["images"]
         for method in image["methods"]
         for i, score in enumerate(image["classes"])
     ]  # fmt: skip
-    return csv_text(columns, rows)
+    return csv_text([*columns, *measured], rows)

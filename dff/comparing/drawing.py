@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 from PIL import Image
 
 from dff import attributions
-from dff.comparing.names import CONCEPTS
+from dff.comparing.names import CONCEPT_PIXELS, CONCEPTS
 from dff.comparing.records import MethodRow, PhotoRows
 from dff.labels import short_name
 from dff.maps import upsample
@@ -27,7 +28,7 @@ MARGIN, GAP, APART = 14, 6, 26
 SIZE, SMALL = 15, 13
 PAPER = 255
 
-MEANING = "red: for the class; blue: against it; misses: what the sum lacks of the logit"
+MEANING = "red: for the class; blue: against it; misses: what the sum lacks of the score"
 
 
 def draw_panel(blocks: Sequence[PhotoRows], look: Look | None = None) -> Image.Image:
@@ -152,7 +153,7 @@ class _Block:
             tiles = [draw_attribution(one, self.photo, look, scale=scale) for one in row.maps]
             if look.style in ("heat_map", "blended_heat_map"):
                 tiles.append(color_bar(look, scale, self.size[0], size=SMALL - 2))
-        strip = _beside(tiles, GAP)
+        strip = _beside([_captioned(*one) for one in zip_longest(tiles, row.captions)], GAP)
         above = _paper(text.line_height(SIZE) + 2, strip.shape[1])
         text.put(above, row.method, x=0, y=0, size=SIZE, room=strip.shape[1])
         noted, place = _note(row), text.width(row.method, SIZE) + 2 * GAP
@@ -182,7 +183,7 @@ class _Block:
         width, head = self.size[1], self._head_height if len(self.heads) > 1 else 0
         top = _paper(head + text.line_height(SIZE) + 2, width)
         parts = [top, self.photo, _paper(2 * GAP, width)]
-        if any(row.method == CONCEPTS for row in self.block.rows):
+        if any(row.method in (CONCEPTS, CONCEPT_PIXELS) for row in self.block.rows):
             for entry in self.block.explanation.legend_entries(top_k=1):
                 parts.append(_entry(entry, width))
         lines = text.wrapped(MEANING, SMALL, width, lines=4)
@@ -193,6 +194,15 @@ class _Block:
         return np.concatenate([*parts, said])
 
 
+def _captioned(tile: np.ndarray, caption: str | None) -> np.ndarray:
+    """Set what a tile is of below it; a tile that is of its column's class stays as it is."""
+    if not caption:
+        return tile
+    below = _paper(text.line_height(SMALL), tile.shape[1])
+    text.put(below, caption, x=0, y=0, size=SMALL, color=text.SOFT, room=tile.shape[1])
+    return np.concatenate([tile, below])
+
+
 def _entry(entry: LegendEntry, width: int) -> np.ndarray:
     canvas = _paper(entry.rows * text.line_height(SMALL) + GAP, width)
     draw_entry(canvas, entry, x=0, y=0, size=SMALL, room=width)
@@ -201,7 +211,8 @@ def _entry(entry: LegendEntry, width: int) -> np.ndarray:
 
 def _look(row: MethodRow) -> Look:
     """Return how a row is drawn by default: single pixels by themselves, cells over the photo."""
-    known = attributions.METHODS.get(row.method)
+    name = row.settings["of"] if row.method == CONCEPT_PIXELS else row.method
+    known = attributions.METHODS.get(name)
     fine = known is not None and not known.layer and known.gradients
     sign = "all" if row.maps.min() < 0 else "positive"
     return Look("heat_map" if fine else "blended_heat_map", sign)

@@ -14,17 +14,38 @@ from dff.activations.reach import no_gradients
 from dff.attributions.settings import checked
 from dff.errors import DFFError, ModelError, UsageError, closest
 from dff.explain import Explainer
+from dff.explain.questions.pixels import METHOD
 
-__all__ = ["CONCEPTS", "check_methods", "check_model", "check_settings", "known_methods"]
+__all__ = [
+    "CONCEPTS",
+    "CONCEPT_PIXELS",
+    "check_methods",
+    "check_model",
+    "check_settings",
+    "known_methods",
+    "pixel_method",
+]
 
-CONCEPTS = "concepts"
+CONCEPTS, CONCEPT_PIXELS = "concepts", "concept-pixels"
 DEFAULT = (CONCEPTS, "gradcam", "layercam")
 WITH_CAPTUM = ("integrated-gradients", "saliency")
 
 
 def known_methods() -> tuple[str, ...]:
-    """Return the names of all methods: concepts, the CAM family's, Captum's."""
-    return (CONCEPTS, *gradcam.METHODS, *attributions.METHODS)
+    """Return the names of all methods: by concepts, the CAM family's, Captum's."""
+    return (CONCEPTS, CONCEPT_PIXELS, *gradcam.METHODS, *attributions.METHODS)
+
+
+def pixel_method(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the attribution method of "concept-pixels", and the settings that are left for it.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    left = dict(settings)
+    name = str(left.pop("of", METHOD)).lower().replace("_", "-")
+    attributions.attribution_method(name)
+    return name, left
 
 
 def check_methods(names: Sequence[str] | None) -> tuple[str, ...]:
@@ -47,7 +68,7 @@ def check_methods(names: Sequence[str] | None) -> tuple[str, ...]:
                 f"there is no method {name!r}{hint or '; there are ' + ', '.join(known_methods())}"
             )
         chosen[known[_plain(name)]] = None
-    if any(name in attributions.METHODS for name in chosen):
+    if any(name in attributions.METHODS or name == CONCEPT_PIXELS for name in chosen):
         attributions.captum_attr()
     return tuple(chosen)
 
@@ -65,10 +86,11 @@ def check_settings(
         (method,) = check_methods([name])
         if method not in methods:
             raise UsageError(f"settings of {name!r}, which is not among the methods to compare")
-        if method not in attributions.METHODS:
-            raise UsageError(f"{method} has no settings")
-        plain = {k: v for k, v in values.items() if k != "baseline" or not isinstance(v, str)}
-        checked(method, attributions.METHODS[method].settings, plain)
+        name, own = pixel_method(values) if method == CONCEPT_PIXELS else (method, values)
+        if name not in attributions.METHODS:
+            raise UsageError(f"{name} has no settings")
+        plain = {k: v for k, v in own.items() if k != "baseline" or not isinstance(v, str)}
+        checked(name, attributions.METHODS[name].settings, plain)
         given[method] = values
     return given
 
@@ -95,8 +117,8 @@ def why_not(method: str, explainer: Explainer) -> str | None:
         return attributions.why_not(method, model, layer)
     if explainer.unscored:
         return f"{method}: {explainer.unscored}"
-    if method == CONCEPTS:
-        return f"concepts: {reason}" if (reason := no_gradients(model)) else None
+    if method in (CONCEPTS, CONCEPT_PIXELS):
+        return f"{method}: {reason}" if (reason := no_gradients(model)) else None
     kind = gradcam.METHODS[method]
     if kind.uses_gradients and no_gradients(model):
         return f"{method} needs gradients, and none pass int8 layers"

@@ -29,7 +29,8 @@ class MethodRow:
         delta: (classes,) what the map's sum misses of the score less the baseline's, or of concepts
             what they and the rest miss of it; None where a method promises no sum.
         parts: (classes, concepts, rows, cols) of concepts: what each adds at each cell.
-        metrics: of the first class's map (:data:`dff.metrics.METRICS`), where asked for.
+        metrics: (classes,) of each metric (:data:`dff.metrics.METRICS`), where asked for.
+        captions: (classes,) what each map is of, where that is not the class; else empty.
     """
 
     method: str
@@ -38,7 +39,8 @@ class MethodRow:
     settings: Mapping[str, Any] = field(default_factory=dict)
     delta: tuple[float, ...] | None = None
     parts: Tensor | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the maps as plain data."""
@@ -46,14 +48,19 @@ class MethodRow:
             key: list(value.shape) if isinstance(value, Tensor) else value
             for key, value in self.settings.items()
         }
-        told = {
+        told: dict[str, Any] = {
             "method": self.method,
             "seconds": round(self.seconds, 3),
             "settings": plain,
             "delta": None if self.delta is None else [round(v, 6) for v in self.delta],
         }
-        figures = {name: round(value, 6) for name, value in self.metrics.items()}
-        return {**told, "metrics": figures} if figures else told
+        if self.captions:
+            told["captions"] = list(self.captions)
+        if self.metrics:
+            told["metrics"] = {
+                name: [round(value, 6) for value in values] for name, values in self.metrics.items()
+            }
+        return told
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from dff.metrics.confidence import (
     harmonic_mean,
     increase,
 )
-from dff.metrics.curves import Curve, pixel_curve
+from dff.metrics.curves import Curve, Forward, pixel_curve
 from dff.metrics.parts import PartAgreement, box_iou, corloc, part_agreement
 from dff.metrics.removal import imputed
 from dff.metrics.road import Road, road
@@ -28,6 +28,7 @@ from dff.metrics.trial import Trial
 __all__ = [
     "METRICS",
     "Curve",
+    "Forward",
     "Metric",
     "PartAgreement",
     "Road",

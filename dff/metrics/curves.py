@@ -20,7 +20,7 @@ from dff.metrics.removal import blurred
 __all__ = ["SOFTMAX", "Curve", "Forward", "check_mode", "pixel_curve", "probability"]
 
 Forward = Callable[[Tensor], Tensor]
-"""From inputs (m, ...) to logits (m, classes), or from these to probabilities."""
+"""From inputs or coefficients (m, ...) to logits (m, classes), or from these to probabilities."""
 
 MODES = ("deletion", "insertion")
 SOFTMAX: Forward = partial(torch.softmax, dim=-1)

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dff.scoring.contributions import Contributions, Forward, split_logits
+from dff.scoring.contributions import Contributions, split_logits
 from dff.scoring.encoder import ConceptEncoder, encoded
 from dff.scoring.importance import ablation, blur_ablation, gradient_times_coefficient, sobol
 from dff.scoring.labels import confidences, label_probes
@@ -21,7 +21,6 @@ __all__ = [
     "ConceptEncoder",
     "ConceptModule",
     "Contributions",
-    "Forward",
     "ablation",
     "blur_ablation",
     "confidences",

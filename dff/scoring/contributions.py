@@ -7,7 +7,6 @@ kept as it is; so f(W) is the model's own logit and f(0) what is left of it with
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,11 +14,9 @@ import torch
 from torch import Tensor
 
 from dff.errors import UsageError
+from dff.metrics import Forward
 
-__all__ = ["Contributions", "Forward", "split_logits"]
-
-Forward = Callable[[Tensor], Tensor]
-"""From coefficients (m, k, rows, cols) to logits (m, classes): a ConceptModule, say."""
+__all__ = ["Contributions", "split_logits"]
 
 FIRST_SEGMENTS = 8
 PROBES = 6
@@ -78,7 +75,7 @@ def split_logits(
     midpoint: the worst segments are halved until the sum is right.
 
     Args:
-        forward: f, see :data:`Forward`.
+        forward: f, from coefficients (m, k, rows, cols) to logits (m, classes).
         coefficients: W (k, rows, cols) of one image.
         weights: (t, classes) the mixture of logits that each target is.
         targets: (t,) their names.

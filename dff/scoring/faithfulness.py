@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.errors import UsageError
-from dff.metrics.curves import SOFTMAX, Curve, check_mode, probability
-from dff.scoring.contributions import Forward
+from dff.metrics.curves import SOFTMAX, Curve, Forward, check_mode, probability
 
 __all__ = [
     "Agreement",

@@ -1,8 +1,8 @@
 """The other evidence of what concepts say about classes: one function each.
 
-All take f, the rest of the model as a function of coefficients (:data:`Forward`), W (k, rows,
-cols) of one image, and weights (t, classes), the mixture of logits that each target is; all
-return (t, k), in logits: positive speaks for the target. `sobol` alone is unsigned, a share.
+All take f, the rest of the model as a function of coefficients, W (k, rows, cols) of one image,
+and weights (t, classes), the mixture of logits that each target is; all return (t, k), in logits:
+positive speaks for the target. `sobol` alone is unsigned, a share.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dff.errors import UsageError
+from dff.metrics import Forward
 from dff.metrics.removal import blurred
-from dff.scoring.contributions import Forward
 
 __all__ = ["ablation", "blur_ablation", "gradient_times_coefficient", "sobol"]
 

@@ -43,7 +43,7 @@ def compare(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            help="Names with commas between: concepts, gradcam, layercam, …, "
+            help="Names with commas between: concepts, concept-pixels, gradcam, layercam, …, "
             "integrated-gradients, saliency, smoothgrad-sq, deeplift, occlusion, "
             "gradient-x-activation, feature-ablation, … Default: some that take seconds.",
             rich_help_panel=_METHODS,
@@ -81,8 +81,9 @@ def compare(
         bool,
         typer.Option(
             "--metrics",
-            help="Measure each method's map of the first class: deletion, insertion, ROAD, drop "
-            "and increase of confidence, complexity; means over the photos.",
+            help="Measure the maps: deletion, insertion, ROAD, drop and increase of confidence, "
+            "complexity, and coherency, ADCC and ARCC, for which each method explains the masked "
+            "photo again; means over photos and classes.",
             rich_help_panel=_METHODS,
         ),
     ] = False,
@@ -134,9 +135,9 @@ def compare(
     from dff.comparing import check_methods, check_settings
     from dff.comparing import compare as compare_methods
     from dff.comparing.comparison import check_formats, output_names
-    from dff.comparing.measuring import MEASURED
     from dff.images import read_image, spread
     from dff.images.names import distinct_names
+    from dff.metrics import METRICS
     from dff.rendering.attributions import Look
 
     named = None if not methods else [n.strip() for part in methods for n in part.split(",")]
@@ -160,7 +161,7 @@ def compare(
     with working("comparing") as told:
         compared = compare_methods(
             pictures, model=explainers, methods=wanted, classes=target or classes, concepts=count,
-            settings=given, metrics=MEASURED if metrics else None, batch=batch, progress=told,
+            settings=given, metrics=tuple(METRICS) if metrics else None, batch=batch, progress=told,
         )  # fmt: skip
         asked = differing(ctx)
         paths = [str(path) for path in compared.save(out, look=look, formats=kinds, settings=asked)]
@@ -246,4 +247,4 @@ def _better(names: Iterable[str]) -> str:
     from dff.metrics import METRICS
 
     less = [name for name in names if not METRICS[name].more_is_better]
-    return f"means over photos; less is better of {', '.join(less)}, more of the others"
+    return f"means over photos and classes; less is better of {', '.join(less)}, more of the others"

@@ -15,7 +15,8 @@ from dff.activations.tail import BUDGET
 from dff.errors import UsageError, closest
 from dff.explain.photo import Photo, Target
 from dff.maps import presence, upsample
-from dff.scoring import ConceptModule, Contributions, Forward, rebuild
+from dff.metrics import Forward
+from dff.scoring import ConceptModule, Contributions, rebuild
 from dff.scoring.contributions import LINEAR
 
 __all__ = [
