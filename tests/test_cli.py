@@ -90,7 +90,8 @@ def test_analyze_writes_and_prints(dff, tmp_path):
     assert status == 0
     names = {
         "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
-        "sheet.png", "explanation.json", "concepts.csv", "arrays.safetensors", "bank.safetensors",
+        "sheet.png", "explanation.html", "explanation.json", "concepts.csv", "arrays.safetensors",
+        "bank.safetensors",
     }  # fmt: skip
     assert {p.name for p in out.iterdir()} == {*names, RECORD}
     for name in names:
