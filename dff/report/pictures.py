@@ -13,7 +13,9 @@ from PIL import Image
 
 from dff.errors import UsageError
 
-__all__ = ["heat_colors", "jpeg_uri", "levels", "levels_text", "map_uri", "png_uri", "uri"]
+__all__ = [
+    "heat_colors", "heat_uri", "jpeg_uri", "levels", "levels_text", "map_uri", "png_uri", "uri",
+]  # fmt: skip
 
 
 def jpeg_uri(pixels: np.ndarray, *, quality: int = 86) -> str:
@@ -58,3 +60,9 @@ def heat_colors() -> str:
     """Return the 256 colours of heatmaps (inferno, as elsewhere), base64 of RGB triples."""
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)
     return base64.b64encode(cv2.cvtColor(table, cv2.COLOR_BGR2RGB).tobytes()).decode()
+
+
+def heat_uri(one: np.ndarray) -> str:
+    """Return a map (height, width) in [0, 1] in the colours of heatmaps, as a data URI."""
+    colored = cv2.applyColorMap(levels(one), cv2.COLORMAP_INFERNO)
+    return png_uri(Image.fromarray(cv2.cvtColor(colored, cv2.COLOR_BGR2RGB)))

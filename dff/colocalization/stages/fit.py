@@ -6,7 +6,7 @@ Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.back
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ def fit_stage(job: Job) -> None:
     if job.ranks.first:
         job.folder.write({"bank.safetensors": bank.to_bytes()})
         job.folder.state["exact"] = job.plan.exact
+        job.folder.state["grid"] = asdict(job.network.grid)
         job.folder.state["counts"]["rows"] = rows
     job.progress(FITTING, 1, 1)
 

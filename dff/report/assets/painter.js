@@ -113,7 +113,7 @@ class Painter {
       context.strokeStyle = `rgb(${this.colors[k].join(" ")})`;
       context.stroke();
       context.fillStyle = "#1b1d21";
-      context.fillText(String(k + 1), left, top + size * 0.06);
+      context.fillText(String(this.marks ? this.marks[k] : k + 1), left, top + size * 0.06);
     });
   }
 

@@ -32,6 +32,7 @@ class Viewer {
     this.line = h("span", { class: "swipe", hidden: true });
     this.readout = h("div", { class: "readout", role: "status" });
     this.painter = new Painter(this.canvas, photo.image, [], this.concepts.map((c) => c.color));
+    this.painter.marks = this.numbers;
     this.camPainter = new Painter(this.camCanvas, photo.image, [], []);
     this.place = [0.5, 0.5];
     this.build();
@@ -60,7 +61,8 @@ class Viewer {
       h("div", { class: "stack card" }, this.views, this.swiper, this.readout),
       h("div", { class: "stack card" },
         h("div", { class: "row between" }, h("h3", {}, "Concepts"), this.all), this.legend,
-        h("small", {}, "A share is of the photo's activations; beside a class stands how sure it is."))));
+        h("small", {}, this.photo.note ||
+          "A share is of the photo's activations; beside a class stands how sure it is."))));
     this.tell([]);
   }
 
