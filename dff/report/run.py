@@ -98,13 +98,15 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class ClassTable:
-    """How often concepts are in the images of classes, or labels, which have the most images.
+    """What concepts are to classes, or to labels: those that have the most images.
 
     Attributes:
         title: of the table.
         names: of the rows.
         images: of each row.
-        values: (rows, k) the share of the row's images that show a concept; NaN is unknown.
+        values: (rows, k) what stands in the table.
+        kind: "share" of the row's images that show a concept, or what it adds in "logit"s.
+        about: what the values are.
         left_out: how many more rows there are.
     """
 
@@ -112,6 +114,8 @@ class ClassTable:
     names: Sequence[str]
     images: Sequence[int]
     values: np.ndarray
+    kind: str
+    about: str
     left_out: int = 0
 
 
@@ -178,7 +182,7 @@ def run_page(page: RunPage) -> str:
         "grid": dict(page.grid),
         "lift": rounded(page.lift, 2),
         "classes": [
-            {**asdict(table), "values": rounded(np.nan_to_num(table.values, nan=-1), 3)}
+            {**asdict(table), "values": rounded(np.nan_to_num(table.values), 3)}
             for table in page.classes
         ],
         "errors": [asdict(facts) for facts in page.errors],

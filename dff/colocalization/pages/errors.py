@@ -13,8 +13,8 @@ from dff.report import Facts
 __all__ = ["error_tables", "rightness"]
 
 CONFIDENT = 1.96  # standard errors of a 95% interval
-MOST_PAIRS = 30
-Z_UNKNOWN = (
+MOST_PAIRS, LEAST_IMAGES = 30, 3  # of a confusion, for a concept to be named
+UNKNOWN = (
     "No image has a label that is a class of the model, so that right and wrong cannot be told "
     "apart: put images into folders named as classes, or give a list with the columns path and "
     "label."
@@ -45,6 +45,7 @@ def error_tables(
     labels: Sequence[str | None],
     predicted: Sequence[str | None],
     present: np.ndarray,
+    mean: np.ndarray,
     names: Sequence[str],
 ) -> list[Facts]:
     """Return the tables that answer why the model fails; one that says why not, if it cannot.
@@ -54,18 +55,21 @@ def error_tables(
         labels: (n,) of the dataset.
         predicted: (n,) class names.
         present: (n, k) bool, where concepts were found.
+        mean: (n, k) the mean presence of each.
         names: of the concepts.
     """
     told = np.asarray(right)
     if not (told >= 0).any():
-        return [Facts("Right against wrong", [], [], Z_UNKNOWN)]
-    tables = [_contrast(told, present, names)]
+        return [Facts("Right against wrong", [], [], UNKNOWN)]
+    tables = [_contrast(told, present, mean, names)]
     if (told == 0).any():
         tables.append(_confusions(told, labels, predicted, present, names))
     return tables
 
 
-def _contrast(right: np.ndarray, present: np.ndarray, names: Sequence[str]) -> Facts:
+def _contrast(
+    right: np.ndarray, present: np.ndarray, mean: np.ndarray, names: Sequence[str]
+) -> Facts:
     """Compare how often each concept is in images that are right, and in those that are wrong.
 
     The interval of the difference is that of Agresti and Caffo, "Simple and Effective Confidence
@@ -88,10 +92,20 @@ def _contrast(right: np.ndarray, present: np.ndarray, names: Sequence[str]) -> F
     rows = [
         [shown[k], round(float(bad[:, k].mean()), 3), round(float(good[:, k].mean()), 3),
          round(float(raw[k]), 3), f"{low[k]:+.2f} to {high[k]:+.2f}",
-         clear[0] if low[k] > 0 else clear[1] if high[k] < 0 else clear[2]]
+         clear[0] if low[k] > 0 else clear[1] if high[k] < 0 else clear[2],
+         *(round(float(mean[right == side][:, k].mean()), 4) for side in (0, 1))]
         for k in order.tolist()
     ]  # fmt: skip
-    columns = ["concept", "in wrong", "in right", "difference", "95% interval", "reading"]
+    columns = [
+        "concept",
+        "in wrong",
+        "in right",
+        "difference",
+        "95% interval",
+        "reading",
+        "mean presence in wrong",
+        "in right ",
+    ]
     return Facts("Right against wrong", columns, rows, text)
 
 
@@ -113,12 +127,13 @@ def _confusions(
         same = present[(label_of == label) & (right == 1)]
         more = these.mean(0) - (same.mean(0) if len(same) else average)
         k = int(more.argmax())
-        usual = "where it is right" if len(same) else "in all images"
+        usual = "where it is right" if len(same) else "all images"
         telling = f"{shown[k]}, {more[k]:+.0%} against {usual}" if more[k] > 0 else "none"
-        rows.append([label, name, count, telling])
+        rows.append([label, name, count, telling if count >= LEAST_IMAGES else None])
     columns = ["label", "predicted", "images", "more often there"]
     return Facts("Commonest confusions", columns, rows,
-                 f"{len(pairs)} pairs of label and predicted class.")  # fmt: skip
+                 f"{len(pairs)} pairs of label and predicted class; of fewer than "
+                 f"{LEAST_IMAGES} images no concept is named.")  # fmt: skip
 
 
 def _key(name: str) -> str:

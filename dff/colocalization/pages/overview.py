@@ -17,30 +17,38 @@ from dff.report import ClassTable, Facts
 __all__ = ["class_tables", "facts_of", "lifts"]
 
 ROWS = 40  # of a table of classes
+TABLES = (
+    ("What concepts add to predicted classes", "scores", "class", "mean_contribution"),
+    ("Predicted classes", "scores", "class", "prevalence"),
+    ("Labels of the dataset", "labels", "label", "prevalence"),
+)
+ABOUT = {
+    "mean_contribution": ("logit", "Mean contribution to the logit in the images of the class"),
+    "prevalence": ("share", "Share of the images that show each concept"),
+}
 MOST_FAILURES = 500
 
 
 def class_tables(run: Run) -> list[ClassTable]:
-    """Return how often concepts are in images of predicted classes, and of labels."""
+    """Return what concepts add to predicted classes, and how often they are in images of these
+    and of the dataset's labels."""
     tables = []
-    for title, name, column in (
-        ("Predicted classes", "scores", "class"), ("Labels of the dataset", "labels", "label"),
-    ):  # fmt: skip
+    for title, name, column, value in TABLES:
         table = run.table(name)
         table = table.filter(pc.greater(table["images"], 0))
         if len(table):
-            tables.append(_class_table(title, table, column, len(run.bank)))
+            tables.append(_class_table(title, table, column, value, len(run.bank)))
     return tables
 
 
-def _class_table(title: str, table: pa.Table, column: str, k: int) -> ClassTable:
+def _class_table(title: str, table: pa.Table, column: str, value: str, k: int) -> ClassTable:
     names = table[column].to_pylist()
     rows = len(table) // k
-    values = np.nan_to_num(table["prevalence"].to_numpy()).reshape(k, rows).T
+    values = np.nan_to_num(table[value].to_numpy()).reshape(k, rows).T
     images = table["images"].to_numpy()[:rows]
     order = np.argsort(-images, kind="stable")[:ROWS]
     return ClassTable(
-        title, [names[i] for i in order], images[order].tolist(), values[order],
+        title, [names[i] for i in order], images[order].tolist(), values[order], *ABOUT[value],
         left_out=rows - len(order),
     )  # fmt: skip
 

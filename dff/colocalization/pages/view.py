@@ -66,7 +66,7 @@ def run_view(
     bank, counts = run.bank, run.state["counts"]
     table = run.table("images")
     dataset, left_out = _dataset(run)
-    shown, strength, present = _strengths(run)
+    shown, strength, present, mean = _strengths(run)
     table_of_images, said = _image_table(run, shown, strength)
     left_out += said
     readable = shown["id"].to_pylist()
@@ -95,7 +95,7 @@ def run_view(
         lift=lift,
         classes=class_tables(run),
         errors=error_tables(
-            all_right, shown["label"].to_pylist(), shown["predicted"].to_pylist(), present,
+            all_right, shown["label"].to_pylist(), shown["predicted"].to_pylist(), present, mean,
             bank.names,
         ),
         settings=facts_of(run, table.filter(pc.equal(table["status"], "error")), evaluation),
@@ -110,15 +110,16 @@ def _dataset(run: Run) -> tuple[Dataset | None, list[str]]:
         return None, [f"The images cannot be shown: {error}"]
 
 
-def _strengths(run: Run) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Return the images that could be read, and how strong (n, k) and where concepts are."""
+def _strengths(run: Run) -> tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the images that could be read, and (n, k) how strong concepts are, whether they
+    were found, and their mean presence."""
     groups = [*image_groups(run.folder, len(run.bank))]
     if not groups:
         images, nothing = run.table("images").slice(0, 0), np.zeros((0, len(run.bank)))
-        return images, nothing, nothing > 0
-    present = np.concatenate([group[3] for group in groups])
+        return images, nothing, nothing > 0, nothing
+    mean, present = (np.concatenate([group[i] for group in groups]) for i in (2, 3))
     strength = np.clip(np.concatenate([group[1] for group in groups]), 1 / 255, 1)
-    return pa.concat_tables([group[0] for group in groups]), strength * present, present
+    return pa.concat_tables([group[0] for group in groups]), strength * present, present, mean
 
 
 def _image_table(run: Run, images: pa.Table, strength: np.ndarray) -> tuple[ImageTable, list[str]]:

@@ -7,7 +7,7 @@ const TILES = 60;
 function conceptTile(concept, k) {
   return h("a", { class: "tile", href: `#concept-${k + 1}` },
     h("div", { class: "crops small" }, concept.crops.slice(0, 4).map((source) =>
-      h("img", { src: source, alt: "", loading: "lazy" }))),
+      h("img", { src: source, alt: "" }))),
     h("b", {}, swatch(concept.color), " ", named(concept.title)),
     h("span", { class: "soft" }, `in ${percent(concept.prevalence)} of images`),
     concept.classes === null ? null : h("span", {}, named(said(concept))));

@@ -119,7 +119,7 @@ function grid(pictured) {
 function imageTile(i) {
   const right = rightOf(i);
   return h("a", { class: "tile", href: `#image-${table.ids[i]}` },
-    h("img", { src: data.thumbnails[table.ids[i]].picture, alt: "", loading: "lazy" }),
+    h("img", { src: data.thumbnails[table.ids[i]].picture, alt: "" }),
     h("b", {}, named(predictedOf(i) ? first(predictedOf(i)) : fileOf(table.paths[i]))),
     h("span", { class: "soft" }, predictedOf(i) ? percent(probability[i] / 255) : "",
       right ? [" · ", h("span", { class: right }, right === "right" ? right : ["label: ", named(labelOf(i))])] : null),
@@ -145,7 +145,7 @@ async function imagePage(id) {
   const i = placeOf.get(id);
   if (i === undefined) return [h("p", { class: "note" }, `Image ${id} is not in this page's table.`)];
   const rows = [["file", table.paths[i]], ["predicted", predictedOf(i) && `${predictedOf(i)} (${percent(probability[i] / 255)})`],
-    ["label", labelOf(i)], ["", rightOf(i)]].filter(([, value]) => value);
+    ["label", labelOf(i)], ["right or wrong", rightOf(i)]].filter(([, value]) => value);
   const thumbnail = data.thumbnails[id];
   const parts = [h("section", {},
     h("div", { class: "row between" }, h("h2", {}, named(fileOf(table.paths[i]))), h("a", { href: "#images", class: "controls" }, "← all images")),
@@ -169,7 +169,7 @@ async function imageViewer(i, thumbnail) {
   const maps = thumbnail.concepts.map((_, j) => upsampled(cells.subarray(j * area, (j + 1) * area), data.grid, width, height));
   const viewer = new Viewer(thumbnail.concepts.map((j) => data.concepts[j]), null);
   viewer.numbers = thumbnail.concepts.map((j) => j + 1);
-  viewer.show({ name: fileOf(table.paths[i]), width: 2 * width, height: 2 * height, image: await picture(thumbnail.picture),
+  viewer.show({ name: fileOf(table.paths[i]), width: 3 * width, height: 3 * height, image: await picture(thumbnail.picture),
     maps: { smooth: maps }, labels: [], cams: [], shares: thumbnail.concepts.map((j) => strength[i * k + j] / 255),
     note: "Beside a concept stands its presence at the peak." });
   return viewer.element;

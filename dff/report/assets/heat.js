@@ -10,7 +10,7 @@ function heatTable(caption, rows, columns, values, { show, level }) {
   const cell = (value, i, j) => {
     const strength = Math.min(1, Math.max(0, level(value)));
     const title = `${rows[i].title}, ${columns[j].title}: ${show(value)}`;
-    return h("td", { class: `cell ${strength > 0.6 ? "strong" : ""}`, "--level": 0.9 * strength, title },
+    return h("td", { class: `cell ${strength > 0.6 ? "strong" : ""} ${value < 0 ? "below" : ""}`, "--level": 0.9 * strength, title },
       show(value));
   };
   return h("div", { class: "scroll heat" }, h("table", {}, h("caption", {}, caption),
@@ -23,13 +23,19 @@ const asColumn = (concept, k) =>
   ({ title: concept.title, short: String(k + 1), color: concept.color, link: `#concept-${k + 1}` });
 const asRow = (concept, k) => ({ ...asColumn(concept, k), short: concept.title });
 
+function shading(table) {
+  if (table.kind === "share") return { show: (value) => percent(value), level: (value) => value };
+  const most = Math.max(...table.values.flat().map(Math.abs)) || 1;
+  return { show: (value) => signed(value, 1), level: (value) => Math.abs(value) / most };
+}
+
 function classesPage() {
   const sections = data.classes.map((table) => h("section", { class: "card" },
     h("h2", {}, table.title),
-    heatTable("Share of the images of a class that show each concept; most images first.",
-      table.names.map((title, i) => ({ title, note: plural(table.images[i], "image") })),
-      data.concepts.map(asColumn), table.values,
-      { show: (value) => (value < 0 ? "–" : percent(value)), level: (value) => value }),
+    heatTable(`${table.about}; most images first.`,
+      table.names.map((title, i) => ({ title, short: title.split(",")[0],
+        note: plural(table.images[i], "image") })),
+      data.concepts.map(asColumn), table.values, shading(table)),
     table.left_out ? h("p", { class: "soft" }, `${table.left_out} more are in the run's tables.`) : null));
   return sections.length ? sections
     : [h("p", { class: "note" }, "The model has no classes, and the images have no labels.")];

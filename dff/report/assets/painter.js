@@ -100,11 +100,17 @@ class Painter {
     context.textAlign = "center";
     context.textBaseline = "middle";
     this.peaks = this.peaks || this.maps.map(peak);
+    const marked = [];
     this.peaks.forEach(({ x, y, strength }, k) => {
       if ((only !== null && only !== k) || strength < Math.max(0.2, threshold)) return;
       const radius = size * (k > 98 ? 1.05 : 0.85);
-      const left = Math.min(canvas.width - radius - 2, Math.max(radius + 2, x * canvas.width));
+      let left = Math.min(canvas.width - radius - 2, Math.max(radius + 2, x * canvas.width));
       const top = Math.min(canvas.height - radius - 2, Math.max(radius + 2, y * canvas.height));
+      const side = left < canvas.width / 2 ? 1 : -1; // beside a mark that is there already
+      while (marked.some((mark) => Math.hypot(mark[0] - left, mark[1] - top) < 2 * radius)) {
+        left += side * radius;
+      }
+      marked.push([left, top]);
       context.beginPath();
       context.arc(left, top, radius, 0, 2 * Math.PI);
       context.fillStyle = "#fff";

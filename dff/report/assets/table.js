@@ -14,7 +14,7 @@ class PagedTable {
       column.value ? h("button", { type: "button", onclick: () => this.sort(i) }, column.title) : column.title));
     this.pager = new Pager(() => this.draw());
     this.element = h("div", { class: "stack" },
-      h("div", { class: "scroll" }, h("table", {}, h("caption", {}, caption),
+      h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "out-of-sight" }, caption),
         h("thead", {}, h("tr", {}, this.heads)), this.body)), this.pager.element);
     this.fill(rows);
   }
@@ -87,8 +87,9 @@ class Pager {
 function factsCard(facts) {
   const columns = facts.columns.map((title, i) => {
     const number = facts.rows.length > 0 && facts.rows.every((row) => typeof row[i] === "number");
+    const whole = facts.rows.every((row) => Number.isInteger(row[i]));
     return { title, number, value: (row) => row[i],
-      cell: (row) => (number ? (Number.isInteger(row[i]) ? row[i].toLocaleString("en") : row[i].toFixed(3))
+      cell: (row) => (number ? (whole ? row[i].toLocaleString("en") : row[i].toFixed(3))
         : named(row[i] === null ? "–" : row[i])) };
   });
   return h("section", { class: "card" }, h("h2", {}, facts.title), facts.text ? h("p", {}, facts.text) : null,
