@@ -29,7 +29,7 @@ function conceptsPage() {
 
 function conceptPage(k) {
   const concept = data.concepts[k];
-  const input = h("input", { type: "text", value: concept.name, maxlength: 100, dir: "auto",
+  const input = h("input", { type: "text", "aria-label": "name", value: concept.name, maxlength: 100, dir: "auto",
     oninput: () => rename(k, input.value) });
   const step = (to, text) => (data.concepts[to]
     ? h("a", { href: `#concept-${to + 1}` }, text) : h("span", { class: "soft" }, text));

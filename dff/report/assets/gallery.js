@@ -51,14 +51,14 @@ function strongest(i, most = 3) {
 
 /** A choice of one of many, the first being any. */
 function selection(title, name, any, options, changed) {
-  const select = h("select", { onchange: () => { filters[name] = select.value; changed(); } },
+  const select = h("select", { "aria-label": title, onchange: () => { filters[name] = select.value; changed(); } },
     h("option", { value: "" }, any), options.map(([value, text]) =>
       h("option", { value, selected: String(value) === filters[name] }, text)));
   return h("label", { class: "field" }, title, select);
 }
 
 function filterCard(changed) {
-  const search = h("input", { type: "search", value: filters.text, placeholder: "file, class or label",
+  const search = h("input", { type: "search", "aria-label": "text", value: filters.text, placeholder: "file, class or label",
     oninput: () => { filters.text = search.value; changed(); } });
   const set = (name) => (value) => { filters[name] = value; changed(); };
   const listed = (names) => names.map((name, i) => [i, name]);
@@ -76,7 +76,7 @@ function filterCard(changed) {
 }
 
 function orderChoice(changed) {
-  const select = h("select", { onchange: () => { filters.order = select.value; changed(); } },
+  const select = h("select", { "aria-label": "order", onchange: () => { filters.order = select.value; changed(); } },
     [["number", "as in the run"], ["score", "by score"], ["concept", "by the concept's presence"]].map(([value, text]) =>
       h("option", { value, selected: value === filters.order }, text)));
   return select;
