@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dff.explain.pages.photos import photo_view
-from dff.explain.pages.viewable import Viewable
+from dff.explain.pages.viewable import NOTEBOOK_SIDE, Viewable
 
-__all__ = ["Viewable", "photo_view"]
+__all__ = ["NOTEBOOK_SIDE", "Viewable", "photo_view"]

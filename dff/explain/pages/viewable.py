@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from dff.explain.drawing import Drawing
 from dff.explain.pages.photos import photo_view
 from dff.explain.photo import Photo, Target, clips_of
 from dff.explain.questions.check import Answer
+from dff.rendering.files import picture_bytes
 from dff.report import frame, photo_page
 
 __all__ = ["Viewable"]
@@ -51,6 +51,4 @@ class Viewable:
         return frame(photo_page(view), title=view.title)
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        Drawing(clips_of(self.photos)[0]).overlay().save(buffer, "PNG")
-        return buffer.getvalue()
+        return picture_bytes(Drawing(clips_of(self.photos)[0]).overlay())
