@@ -185,6 +185,14 @@ def test_the_sample_holds_the_best_and_the_wrong_and_is_spread():
     assert sampled(best, wrong, range(4), 12)[:4] == [0, 1, 2, 3]
 
 
+def test_a_run_may_end_with_its_report(run, tmp_path):
+    photos(tmp_path / "data", 6)
+    words = ("colocalize", "data", "--out", "run", "--model", "demo", "-k", 3, "-q", "--report")
+    assert run(*words)[0] == 0
+    assert len(data_of((tmp_path / "run/report.html").read_text())["concepts"]) == 3
+    assert run(*words)[0] == 0, "and again"
+
+
 def test_the_command(made, run):
     status, out, _ = run("report", made.path, "--images", 2, "--json")
     assert status == 0

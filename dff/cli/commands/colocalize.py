@@ -108,6 +108,14 @@ def colocalize(
     force: Annotated[
         bool, typer.Option("--force", help="Start over where the settings differ.")
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write RUN/report.html, as `dff report` does.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     settings_file: SettingsFile = None,
     save_settings: SaveSettings = None,
     json: opt.Json = False,
@@ -139,23 +147,27 @@ def colocalize(
     opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
     with working(f"loading {chosen.model}"):
         explainer = replace(chosen, device=chosen.device or local_device()).explainer()
-    with _progress() as report:
+    with _progress() as advance:
         run = colocalization.colocalize(
             opened, out, model=explainer, concepts=count, options=options, masks=masks,
-            force=force, progress=report,
+            force=force, progress=advance,
         )  # fmt: skip
     if not ranks.first:
         return
+    if report:
+        from dff.colocalization.pages import write_report
+
+        with working("writing the report"):
+            write_report(run, run.path / "report.html")
     if json:
         print_json(run.summary())
     if explainer.untrained:
         say(opt.UNTRAINED)
     _report(run)
+    if report:
+        say(str(run.path / "report.html"))
     finish(ctx)
-    suggest(
-        ["dff", "find", str(out), "--concept", "1"],
-        "the images that show concept 1 best; `dff name` names it",
-    )
+    suggest(["dff", "report", str(out)], "a page to explore the run; `dff find` shows a concept")
 
 
 def _number(text: str) -> float | str:
