@@ -90,7 +90,8 @@ def test_analyze_writes_and_prints(dff, tmp_path):
     assert status == 0
     names = {
         "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
-        "sheet.png", "explanation.json", "concepts.csv", "arrays.safetensors", "bank.safetensors",
+        "sheet.png", "explanation.html", "explanation.json", "concepts.csv", "arrays.safetensors",
+        "bank.safetensors",
     }  # fmt: skip
     assert {p.name for p in out.iterdir()} == {*names, RECORD}
     for name in names:
@@ -159,7 +160,7 @@ def test_layers_and_models(dff):
         (("one.jpg", "--layer", "3"), 1, "'3' has no grid"),
         (("one.jpg", "--mean", "a"), 2, "--mean takes one number, or one a channel"),
         (("one.jpg", "--std", "0"), 2, "std must be positive"),
-        (("one.jpg", "--format", "gif"), 2, "choose from png, json, csv, arrays"),
+        (("one.jpg", "--format", "gif"), 2, "choose from png, html, json, csv, arrays"),
         (("one.jpg", "--bank", "labels.txt"), 1, "cannot read the concept bank"),
         (("one.jpg", "--device", "abacus"), 2, "'abacus' cannot be used"),
         (("oen.jpg",), 1, "did you mean 'one.jpg'"),
@@ -290,7 +291,7 @@ def test_analyze_is_light(tmp_path):
         "try: main(['analyze', 'a.png', '--model', 'demo', '-q'])\n"
         "except SystemExit as ended: assert ended.code == 0\n"
         "heavy = {'sklearn', 'scipy', 'torchvision', 'pyarrow', 'pandas', 'matplotlib', 'sympy',\n"
-        "    'requests', 'jinja2', 'timm', 'transformers', 'torch._dynamo'}\n"
+        "    'requests', 'timm', 'transformers', 'torch._dynamo'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}

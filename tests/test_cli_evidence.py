@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dff.cli import main
-from dff.cli.reports import signed, verdict
+from dff.cli.reports import signed
+from dff.explain.questions.check import verdict
 from tests.test_cli import FACTORY
 
 

@@ -126,7 +126,7 @@ class Terminal(io.StringIO):
         (("sweep", "a.png", "-m", "demo", "-k", "2:2"),
          "next: dff analyze a.png --model demo --concepts 2"),
         (("colocalize", ".", "-m", "demo", "-k", "2", "-o", "run"),
-         "next: dff find run --concept 1   (the images that show concept 1 best; `dff name` names"),
+         "next: dff report run   (a page to explore the run; `dff find` shows a concept)"),
     ],
 )  # fmt: skip
 def test_the_next_step_is_suggested_to_people(run, monkeypatch, words, line):

@@ -55,7 +55,7 @@ def test_pictures_and_files(explainer, tmp_path):
     names = [path.name for path in found.save(tmp_path)]
     assert names == [
         "sweep.png", "image_sweep.png", "image_tree.png", "image-2_sweep.png", "image-2_tree.png",
-        "sweep.json",
+        "sweep.html", "sweep.json",
     ]  # fmt: skip
     report = json.loads((tmp_path / "sweep.json").read_text())
     assert report["chosen"] == 3

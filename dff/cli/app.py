@@ -18,7 +18,7 @@ from dff.cli.commands.colocalize import colocalize
 from dff.cli.commands.compare import compare
 from dff.cli.commands.demo import demo
 from dff.cli.commands.inspect import layers, models
-from dff.cli.commands.runs import evaluate, find, name
+from dff.cli.commands.runs import evaluate, find, name, report
 from dff.cli.commands.sweep import sweep
 from dff.cli.commands.vqa import vqa
 from dff.cli.console import fail, finish, leave, prepare, settings
@@ -38,9 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    analyze, sweep, compare, vqa, colocalize, evaluate, find, name, layers, models, demo,
-):  # fmt: skip
+COMMANDS = (
+    analyze, sweep, compare, vqa, colocalize, evaluate, find, name, report, layers, models, demo,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dff.cli.console import print_table, say, swatch, working
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from dff.explain import Explanation
+    from dff.explain.questions.check import Answer, Check
     from dff.explain.questions.evidence import Evidence
     from dff.files import Content
 
@@ -80,28 +79,30 @@ def weigh(
     result: Explanation,
     images: list[dict[str, Any]],
     folder: Path,
-    evidence: Sequence[Sequence[Evidence]],
-    check: bool,
-    target: str | None,
+    answers: Sequence[Sequence[Answer]],
 ) -> list[Path]:
     """Add evidence and checks to what is reported of each photo, and write both."""
+    from dff.explain.questions.check import Check
+    from dff.explain.questions.evidence import Evidence
     from dff.explain.saving import file_names
     from dff.files import json_text
     from dff.manifest import Manifest
     from dff.rendering.files import png
 
-    if not any(evidence) and not check:
+    if not any(answers):
         return []
     files: dict[str, Content] = {}
     reported = iter(images)
     names = file_names(result.photos)
-    for photo, name, found in zip(result.clips, names, evidence, strict=True):
+    for photo, name, found in zip(result.clips, names, answers, strict=True):
         about, *_ = (next(reported) for _ in photo.photos)  # of a clip, with its first frame
-        if found:
-            about["evidence"] = _evidence(photo, found)
-        if check:
-            about["check"], plot = _check(photo, target)
-            files[f"{name}_check.png"] = png(plot)
+        if evidence := [one for one in found if isinstance(one, Evidence)]:
+            about["evidence"] = _evidence(photo, evidence)
+        for measured in found:
+            if isinstance(measured, Check):
+                _check(photo, measured)
+                about["check"] = measured.as_dict()
+                files[f"{name}_check.png"] = png(measured.plot)
     files["evidence.json"] = json_text(images)
     paths = Manifest(folder).write(files)
     for path in paths:
@@ -110,13 +111,16 @@ def weigh(
 
 
 def weighed(
-    photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None
-) -> list[Evidence]:
-    """Ask a photo's concepts about a class, in each way asked for."""
-    found = []
+    photo: Explanation, kinds: Sequence[str], target: str | None, versus: str | None, check: bool
+) -> list[Answer]:
+    """Ask a photo's concepts about a class, in each way asked for, and check them if asked to."""
+    found: list[Answer] = []
     for kind in kinds:
         with working(f"{kind} of {photo.name}"):
             found.append(photo.evidence(kind, target, versus=versus))
+    if check:
+        with working(f"checking {photo.name}"):
+            found.append(photo.check(target))
     return found
 
 
@@ -168,69 +172,10 @@ def signed(value: float) -> str:
     return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
-def _check(photo: Explanation, target: str | None) -> tuple[dict[str, Any], Callable[[], Image]]:
-    """Print a photo's check, and return its figures and what draws its curves."""
-    shown = photo.name
-    with working(f"checking {shown}"):
-        measured = photo.check(target)
-    figures = measured.as_dict()
-    rows = [
-        (
-            name.replace("_", " "),
-            "not defined" if value is None else f"{value:.3g}" if value > 1e-4 else "0",
-            GOOD.get(name, ""),
-        )
-        for name, value in figures.items()
-        if name != "target"
-    ]
-    say(f"{shown}: faithfulness for {measured.target}")
-    print_table(["measure", ">value", "good is"], rows)
-    say(f"verdict: {verdict(figures)}")
-    return figures, measured.plot
+def _check(photo: Explanation, measured: Check) -> None:
+    """Print a photo's check."""
+    from dff.explain.questions.check import verdict
 
-
-GOOD = {
-    "concept_deletion_auc": "less than random deletion",
-    "concept_insertion_auc": "more than random insertion",
-    "pixel_deletion_auc": "small",
-    "pixel_insertion_auc": "large",
-    "logit_correlation": "near 1",
-    "top1_agreement": "1: the same class",
-    "contribution_gap": "near 0",
-    "randomized_similarity": "below 0.8",
-}
-UNRELATED = 0.8
-"""Up to so much alike are the concept maps of unrelated photos: 0.37 to 0.77, 90 % of pairs."""
-
-
-def verdict(figures: dict[str, Any]) -> str:
-    """Return in words what a check's figures say (:meth:`dff.explain.check.Check.as_dict`)."""
-    ours, random = figures["concept_deletion_auc"], figures["random_deletion_auc"]
-    said = []
-    if ours < random:
-        said.append(
-            f"the class falls faster as the most important concepts are taken out ({ours:.3g}) "
-            f"than in random order ({random:.3g}): they matter as they say"
-        )
-    else:
-        said.append(
-            f"the class falls no faster as the most important concepts are taken out ({ours:.3g}) "
-            f"than in random order ({random:.3g}): their order says little"
-        )
-    same = figures["logit_correlation"] >= 0.95 and figures["top1_agreement"] == 1
-    said.append(
-        "the concepts alone make the model say "
-        + ("the same" if same else "something else: more concepts may help")
-    )
-    if figures["contribution_gap"] > 0.05:
-        said.append(f"contributions miss {figures['contribution_gap']:.0%} of the logit")
-    alike = figures["randomized_similarity"]
-    if alike is not None:
-        said.append(
-            f"with its weights shuffled the maps stay nearly the same ({alike:.2g}): they show how "
-            "the photo is laid out, more than what the model has learnt"
-            if alike >= UNRELATED
-            else f"with its weights shuffled the maps are no more alike ({alike:.2g}) than those "
-            "of unrelated photos: they show what the model has learnt"
-        )
-    return "; ".join(said)
+    say(f"{photo.name}: faithfulness for {measured.target}")
+    print_table(["measure", ">value", "good is"], measured.rows())
+    say(f"verdict: {verdict(measured.as_dict())}")

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from dff.concepts.bank_file import damaged, is_bank, packed, unpacked
 from dff.concepts.solver import encode
+from dff.concepts.titles import titles
 from dff.concepts.tree import RGB, as_tuples
 from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors, check_unions
 from dff.errors import BankError, UsageError, shortened
 from dff.files import write_file
 from dff.maps import presence
 from dff.rendering import colors
+from dff.report import bank_table
 
 __all__ = ["LEVELS", "ConceptBank", "Nearest", "check_level"]
 
@@ -112,6 +114,11 @@ class ConceptBank:
         more = ", …" if len(self) > 4 else ""
         of = f"{shortened(self.model, 60)} at {shortened(self.layer, 60)!r}"
         return f"ConceptBank({len(self)} concepts of {of}: {names}{more})"
+
+    def _repr_html_(self) -> str:
+        colors = ["#" + bytes(color).hex() for color in self.rgb]
+        rows = zip(titles(self.names), colors, self.shares.tolist(), strict=True)
+        return bank_table(f"{len(self)} concepts of {self.model}, layer {self.layer}", rows)
 
     def __len__(self) -> int:
         return len(self.components)

@@ -124,11 +124,11 @@ class Drawing:
             (file_name(photos), rendering.film([_reduced(frame.picture) for frame in photos])),
             (f"{len(self.photo.bank)} concepts", self._painted),
         ]
-        if self._differentiable:
+        if self.differentiable:
             target = self.photo.target(self.asked)
             cells = self.photo.cam_cells(target)
             heatmap = rendering.film([_heated(frame, cells) for frame in photos])
-            pictures.append((f"Grad-CAM: {self._class(target)}", heatmap))
+            pictures.append((f"Grad-CAM: {self.class_title(target)}", heatmap))
         return rendering.panel(pictures, legend=self._legend)
 
     def entries(self) -> list[LegendEntry]:
@@ -150,7 +150,7 @@ class Drawing:
     def _legend(self) -> Legend:
         scored = not self.photo.shared.unscored
         heads = [("concept", "share of activations"), ("speaks for", "confidence")]
-        return Legend(self.entries(), heads if scored else heads[:1], self._columns())
+        return Legend(self.entries(), heads if scored else heads[:1], self.columns())
 
     @functools.cached_property
     def _painted(self) -> np.ndarray:
@@ -180,13 +180,14 @@ class Drawing:
         return rendering.number_concepts(painted, maps, colors=self._colors)
 
     @functools.cached_property
-    def _labels(self) -> list[list[Label]]:
+    def labels(self) -> list[list[Label]]:
+        """What each concept speaks for in the photo."""
         return photo_labels(self.photo, top_k=self.top_k)
 
     @functools.cached_property
     def _background(self) -> np.ndarray:
         """(k,) bool: the concepts of no class, which are paler; but not if all are."""
-        empty = np.array([not labels for labels in self._labels])
+        empty = np.array([not labels for labels in self.labels])
         return empty & (not self.photo.shared.unscored) & (not empty.all())
 
     @functools.cached_property
@@ -195,24 +196,25 @@ class Drawing:
         return np.where(self._background[:, None], paled(colors), colors)
 
     @functools.cached_property
-    def _differentiable(self) -> bool:
+    def differentiable(self) -> bool:
         """Whether the concepts have scores and these gradients."""
         return not (self.photo.shared.unscored or self.photo.undifferentiable)
 
-    def _class(self, index: int) -> str:
+    def class_title(self, index: int) -> str:
+        """Return the name of a class without its synonyms."""
         return short_name(index, self.photo.shared.class_names)
 
     def _heading(self, target: str) -> str:
         """Return the name of a class, or of a difference of two, without synonyms."""
         names = self.photo.shared.class_names or ()
         parts = target.split(" - ")
-        return " - ".join(self._class(names.index(p)) if p in names else p for p in parts)
+        return " - ".join(self.class_title(names.index(p)) if p in names else p for p in parts)
 
     def _lines(self, k: int) -> list[Line]:
         if self.photo.shared.unscored:
             return []
         said: list[Line] = [
-            (self._class(label.index), label.confidence) for label in self._labels[k]
+            (self.class_title(label.index), label.confidence) for label in self.labels[k]
         ]
         return said or [NO_CLASS]
 
@@ -226,28 +228,28 @@ class Drawing:
             for k, at in enumerate(best.tolist())
         ]
 
-    def _columns(self) -> list[BarColumn]:
+    def columns(self) -> list[BarColumn]:
         """Return what concepts add to the target or the likeliest classes, and what was asked."""
         columns = [
             _column(one, t, self._heading(name))
             for one in self.evidence
             for t, name in enumerate(one.targets)
         ]
-        if self._differentiable and all(one.kind != "contributions" for one in self.evidence):
-            classes = self._likeliest() if self.asked is None else [self.asked]
+        if self.differentiable and all(one.kind != "contributions" for one in self.evidence):
+            classes = self.likeliest() if self.asked is None else [self.asked]
             split = photo_contributions(self.photo, classes, tolerance=TOLERANCE)
             added = Evidence("contributions", split.targets, split.values, split)
             probabilities = self.photo.shared.meaning.probabilities(self.photo.logits)
             columns[:0] = [
                 replace(
-                    _column(added, t, self._class(index)),
+                    _column(added, t, self.class_title(index)),
                     notes=[("probability", f"{float(probabilities[index]):.2f}")],
                 )
                 for t, index in enumerate(classes)
             ]
         return columns
 
-    def _likeliest(self) -> list[int]:
+    def likeliest(self) -> list[int]:
         """Return the classes that bars are for: the likeliest, and others that are likely."""
         first, *others = self.photo.predictions(top_k=MOST_CLASSES)
         return [first.index, *(c.index for c in others if c.probability >= LEAST_PROBABILITY)]

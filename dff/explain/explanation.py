@@ -18,8 +18,9 @@ from dff.concepts import ConceptBank
 from dff.errors import UsageError
 from dff.explain import saving
 from dff.explain.drawing import Drawing, by_name, file_name
+from dff.explain.pages import Viewable
 from dff.explain.photo import ALL_OF_IT, Photo, Target, clips_of
-from dff.explain.questions.check import Check, check_photo
+from dff.explain.questions.check import Answer, Check, check_photo
 from dff.explain.questions.comparison import By, Comparison, compare
 from dff.explain.questions.evidence import (
     Evidence,
@@ -39,7 +40,7 @@ __all__ = ["Explanation"]
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Viewable):
     """The concepts of one photo, or of several that share them.
 
     Of a model of clips the photos are the frames, one after the other (:attr:`clips`).
@@ -155,8 +156,6 @@ class Explanation:
         shared = replace(self.shared, bank=self.bank.renamed(names))
         return Explanation(tuple(replace(photo, shared=shared) for photo in self.photos))
 
-    # All photos.
-
     @property
     def logits(self) -> Tensor:
         """(n, classes) of the photos; (n, 0) of a model without a head."""
@@ -180,7 +179,7 @@ class Explanation:
         formats: Sequence[str] | None = None,
         smooth: bool = False,
         outline: bool = False,
-        evidence: Sequence[Sequence[Evidence]] = (),
+        evidence: Sequence[Sequence[Answer]] = (),
         settings: saving.Settings = None,
     ) -> list[Path]:
         """Write pictures, scores, arrays and bank (:func:`dff.explain.saving.save`)."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from PIL import Image
@@ -15,7 +15,9 @@ from safetensors.torch import save as to_safetensors
 
 from dff.errors import UsageError
 from dff.explain.drawing import Drawing, file_name
+from dff.explain.pages import photo_view
 from dff.explain.photo import Photo, Target, clips_of
+from dff.explain.questions.check import Answer
 from dff.explain.questions.evidence import Evidence
 from dff.explain.questions.labels import photo_labels
 from dff.explain.sheet import draw_sheet
@@ -23,6 +25,7 @@ from dff.files import Content, csv_text, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.files import png
+from dff.report import photo_page
 
 __all__ = [
     "FORMATS",
@@ -38,7 +41,8 @@ Settings = Mapping[str, Any] | None
 """The settings of a run that differ from the defaults, as plain data; None in Python."""
 
 SHEET = "sheet.png"
-FORMATS = ("png", "json", "csv", "arrays")
+PAGE = "explanation.html"
+FORMATS = ("png", "html", "json", "csv", "arrays")
 
 
 def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ def save(
     formats: Sequence[str] | None = None,
     smooth: bool = False,
     outline: bool = False,
-    evidence: Sequence[Sequence[Evidence]] = (),
+    evidence: Sequence[Sequence[Answer]] = (),
     settings: Settings = None,
 ) -> list[Path]:
     """Write photos and their concepts to `folder`, each file whole or not at all; return the paths.
@@ -76,11 +80,14 @@ def save(
         formats: "png": for each photo or clip NAME ``NAME_concepts.png`` and
             ``NAME_panel.png``, and of several ``sheet.png`` (:func:`dff.explain.sheet.draw_sheet`);
             "json": ``explanation.json`` (:func:`as_dict`); "csv": ``concepts.csv``, a row a concept
-            and image; "arrays": ``arrays.safetensors`` (coefficients of each photo, components,
-            logits if the model has a head) and ``bank.safetensors``. None is all of them.
+            and image; "html": ``explanation.html``, a page to explore
+            (:func:`dff.explain.pages.photo_view`); "arrays": ``arrays.safetensors``
+            (coefficients of each photo, components, logits if the model has a head) and
+            ``bank.safetensors``. None is all of them.
         smooth: draw the maps as they are, not fitted to the photo's edges.
         outline: draw lines around the concepts.
-        evidence: for each photo or clip what else was asked about it, to be drawn as bars.
+        evidence: for each photo or clip what else was asked about it: evidence, to be drawn as
+            bars, and checks, which stand in the page.
         settings: plain data to keep with the scores (:func:`as_dict`).
 
     Raises:
@@ -99,12 +106,15 @@ def save(
         clips = clips_of(photos)
         for clip, name, asked in zip(clips, names, evidence or [()] * len(clips), strict=True):
             drawing = Drawing(
-                clip, target=target, top_k=top_k, smooth=smooth, outline=outline, evidence=asked
-            )
+                clip, target=target, top_k=top_k, smooth=smooth, outline=outline,
+                evidence=[one for one in asked if isinstance(one, Evidence)],
+            )  # fmt: skip
             files[f"{name}_concepts.png"] = png(drawing.overlay)
             files[f"{name}_panel.png"] = png(partial(_last, drawing))
         if len(clips) > 1:
             files[SHEET] = png(partial(draw_sheet, clips, top_k=top_k, smooth=smooth))
+    if "html" in chosen:
+        files[PAGE] = partial(_page, photos, target, top_k, evidence)
     told = "json" in chosen or "csv" in chosen
     report = as_dict(photos, top_k=top_k, settings=settings) if told else {}
     if "json" in chosen:
@@ -115,6 +125,18 @@ def save(
         files["arrays.safetensors"] = to_safetensors(_arrays(photos))
         files["bank.safetensors"] = photos[0].bank.to_bytes()
     return manifest.write(files)
+
+
+def _page(
+    photos: Sequence[Photo],
+    target: Target | None,
+    top_k: int,
+    answers: Sequence[Sequence[Answer]],
+    file: IO[bytes],
+) -> None:
+    """Write the page to explore."""
+    page = photo_view(photos, target=target, top_k=top_k, answers=answers)
+    file.write(photo_page(page).encode())
 
 
 def _last(drawing: Drawing) -> Image.Image:
@@ -130,6 +152,8 @@ def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:
     if "png" in formats:
         files += [f"{name}_{picture}.png" for name in names for picture in ("concepts", "panel")]
         files += [SHEET] if len(names) > 1 else []
+    if "html" in formats:
+        files.append(PAGE)
     if "json" in formats:
         files.append("explanation.json")
     if "csv" in formats:

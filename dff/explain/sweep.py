@@ -14,6 +14,7 @@ from PIL import Image
 from dff.concepts import Branch, ConceptBank, Selection
 from dff.errors import shortened
 from dff.explain.explanation import Explanation
+from dff.explain.pages import NOTEBOOK_SIDE, photo_view
 from dff.explain.questions.labels import photo_labels
 from dff.explain.saving import Settings, file_names
 from dff.explain.sheet import clear_where
@@ -21,11 +22,13 @@ from dff.files import Content, json_text
 from dff.labels import short_name
 from dff.manifest import Manifest
 from dff.rendering import TreeNode, concept_tree, curves, panel
-from dff.rendering.files import png
+from dff.rendering.files import picture_bytes, png
+from dff.report import Figure, PhotoPage, frame, photo_page
 
 __all__ = ["Sweep", "drawn_curve", "output_names", "selection_facts"]
 
 THUMBNAIL, ACROSS = 96, 4
+MOST_TREES = 8  # in a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,26 @@ class Sweep:
         ]
         return concept_tree(levels, tile=THUMBNAIL)
 
+    def to_html(self) -> str:
+        """Return a page to explore: the chosen concepts, the curve, and the tree of each photo."""
+        return photo_page(self._view())
+
+    def _view(self, **options: Any) -> PhotoPage:
+        names = file_names(self.chosen.photos)[:MOST_TREES]
+        figures = [
+            Figure("Explained share and stability", self.curve(), self.selection.reason),
+            *(Figure(f"Which concept splits into which: {name}", self.tree(i))
+              for i, name in enumerate(names)),
+        ]  # fmt: skip
+        return photo_view(self.chosen.photos, figures=figures, **options)
+
+    def _repr_html_(self) -> str:
+        view = self._view(longest=NOTEBOOK_SIDE)
+        return frame(photo_page(view), title=view.title)
+
+    def _repr_png_(self) -> bytes:
+        return picture_bytes(self.curve())
+
     def as_dict(self, *, settings: Settings = None) -> dict[str, Any]:
         """Return the curve and the tree as plain data, for JSON; concepts count from 1.
 
@@ -108,7 +131,8 @@ class Sweep:
         return {**selection_facts(self.selection), "settings": dict(settings or {})}
 
     def save(self, folder: str | Path, *, settings: Settings = None) -> list[Path]:
-        """Write ``sweep.png`` (the curve), and for each photo NAME its overlays and its tree.
+        """Write ``sweep.png`` (the curve), for each photo NAME its overlays and its tree, and
+        ``sweep.html``, a page to explore.
 
         Raises:
             OutputError: as of :func:`dff.explain.saving.save`.
@@ -119,6 +143,7 @@ class Sweep:
         for i, name in enumerate(names):
             files[f"{name}_sweep.png"] = png(partial(self.overlays, i))
             files[f"{name}_tree.png"] = png(partial(self.tree, i))
+        files["sweep.html"] = self.to_html()
         files["sweep.json"] = json_text(self.as_dict(settings=settings))
         return manifest.write(files)
 
@@ -152,7 +177,7 @@ def selection_facts(selection: Selection) -> dict[str, Any]:
 def output_names(names: Sequence[str]) -> list[str]:
     """Return the names of all files that a sweep over photos of these names writes."""
     drawn = [f"{name}_{picture}.png" for name in names for picture in ("sweep", "tree")]
-    return ["sweep.png", *drawn, "sweep.json"]
+    return ["sweep.png", *drawn, "sweep.html", "sweep.json"]
 
 
 def _nodes(explanation: Explanation, photo: int, branch: Branch | None) -> list[TreeNode]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import IO
 
 from PIL import Image
 
-__all__ = ["png"]
+__all__ = ["picture_bytes", "png"]
 
 
 def png(picture: Image.Image | Callable[[], Image.Image]) -> Callable[[IO[bytes]], None]:
@@ -18,3 +19,10 @@ def png(picture: Image.Image | Callable[[], Image.Image]) -> Callable[[IO[bytes]
         drawn.save(file, "PNG", compress_level=4)
 
     return write
+
+
+def picture_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
+    buffer = io.BytesIO()
+    png(picture)(buffer)
+    return buffer.getvalue()

@@ -105,7 +105,7 @@ def analyze(
         list[str] | None,
         typer.Option(
             "--format",
-            help="What to write: png, json, csv, arrays (again for more). Default: all.",
+            help="What to write: png, html, json, csv, arrays (again for more). Default: all.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -178,7 +178,7 @@ def analyze(
                     raise
                 broken.append(type(error)(f"{photo_name(group[0])}: {error}"))
                 continue
-        found = [weighed(photo, asked, target, versus) for photo in result.clips]
+        found = [weighed(photo, asked, target, versus, check) for photo in result.clips]
         with working(f"drawing {len(pictures)} photo{'s' * (len(pictures) > 1)}"):
             paths = result.save(
                 folder, top_k=top_k, target=target, formats=chosen_formats, smooth=smooth,
@@ -188,7 +188,7 @@ def analyze(
         if explainer.untrained:
             say(opt.UNTRAINED)
         print_explanation(result, paths, top_k)
-        paths += weigh(result, report["images"], folder, found, check, target)
+        paths += weigh(result, report["images"], folder, found)
         reports.append({**report, "paths": [str(p) for p in paths]})
     if reports:
         finish(ctx)

@@ -113,6 +113,14 @@ def colocalize(
         bool,
         typer.Option("--dry-run", help="Say what it would take, after 50 images; write nothing."),
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write RUN/report.html, as `dff report` does.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     settings_file: SettingsFile = None,
     save_settings: SaveSettings = None,
     json: opt.Json = False,
@@ -151,23 +159,27 @@ def colocalize(
             )
         _forecast(expected, json=json)
         return
-    with _progress() as report:
+    with _progress() as advance:
         run = colocalization.colocalize(
             opened, out, model=explainer, concepts=count, options=options, masks=masks,
-            force=force, progress=report,
+            force=force, progress=advance,
         )  # fmt: skip
     if not ranks.first:
         return
+    if report:
+        from dff.colocalization.pages import write_report
+
+        with working("writing the report"):
+            write_report(run, run.path / "report.html")
     if json:
         print_json(run.summary())
     if explainer.untrained:
         say(opt.UNTRAINED)
     _report(run)
+    if report:
+        say(str(run.path / "report.html"))
     finish(ctx)
-    suggest(
-        ["dff", "find", str(out), "--concept", "1"],
-        "the images that show concept 1 best; `dff name` names it",
-    )
+    suggest(["dff", "report", str(out)], "a page to explore the run; `dff find` shows a concept")
 
 
 def _forecast(expected: Forecast, *, json: bool) -> None:

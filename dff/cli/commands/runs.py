@@ -1,4 +1,4 @@
-"""``dff evaluate``, ``dff find``, ``dff name``: what is done with a finished run."""
+"""``dff evaluate``, ``dff find``, ``dff name``, ``dff report``: what is done with a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dff.errors import UsageError
 if TYPE_CHECKING:
     from dff.colocalization import Run
 
-__all__ = ["evaluate", "find", "name"]
+__all__ = ["evaluate", "find", "name", "report"]
 
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
@@ -111,6 +111,38 @@ def name(
     index = _index(opened, concept)
     before, after = opened.bank, rename(opened, index, text).bank
     say(f"{titles(before.names)[index]} is now {titles(after.names)[index]}")
+
+
+def report(
+    run: RunPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML. Default: RUN/report.html.")
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Also evaluate: COCO JSON, or a folder of Pascal VOC's XML."),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=0, help="How many images are shown; the others stand in the table.")
+    ] = 600,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write a run as one page to explore: concepts, images, classes, right and wrong."""
+    settings.quiet = quiet or json
+    from dff.colocalization import Run
+    from dff.colocalization.evaluate import evaluate as measure
+    from dff.colocalization.pages import write_report
+
+    opened = Run(run)
+    path = out or opened.path / "report.html"
+    with working("writing the report"):
+        measured = measure(opened, annotations) if annotations else None
+        write_report(opened, path, evaluation=measured, images=images)
+    if json:
+        print_json({"report": str(path)})
+        return
+    say(str(path))
 
 
 def _index(run: Run, text: str) -> int:

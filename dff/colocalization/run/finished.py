@@ -15,8 +15,9 @@ from safetensors import safe_open
 from dff.colocalization.run.folder import TABLES, RunFolder, chunk_name, read_state
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import reopen
-from dff.concepts import ConceptBank, concept_index
+from dff.concepts import ConceptBank, concept_index, titles
 from dff.errors import RunError, UsageError, shortened
+from dff.report import bank_table
 
 __all__ = ["Run"]
 
@@ -51,6 +52,15 @@ class Run:
         return (
             f"Run({shortened(self.path)!r}: {len(self.bank)} concepts, {counts['images']} images)"
         )
+
+    def _repr_html_(self) -> str:
+        facts = self.table("concepts").to_pylist()
+        shown = titles(self.bank.names)
+        rows = [(name, row["color"], row["share"]) for name, row in zip(shown, facts, strict=True)]
+        return bank_table(repr(self), rows)
+
+    def _repr_png_(self) -> bytes:
+        return self.folder.file("concepts.png").read_bytes()
 
     @cached_property
     def bank(self) -> ConceptBank:

@@ -6,7 +6,7 @@ Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.back
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def fit_stage(job: Job) -> None:
             files["selection.png"] = png(partial(drawn_curve, selection))
         job.folder.write(files)
         job.folder.state["exact"] = job.plan.exact
+        job.folder.state["grid"] = asdict(job.network.grid)
         job.folder.state["counts"]["rows"] = rows
     job.progress(FITTING, 1, 1)
 

@@ -17,7 +17,7 @@ from dff.concepts import ConceptBank, factorize
 from dff.errors import DFFError
 from dff.explain.one_pass import one_pass
 from dff.explain.photo import Photo, Target
-from dff.explain.questions.evidence import photo_contributions, rest_of_model
+from dff.explain.questions.evidence import Evidence, photo_contributions, rest_of_model
 from dff.maps import presence, upsample
 from dff.metrics import Curve, pixel_curve
 from dff.rendering import curves
@@ -30,9 +30,22 @@ from dff.scoring.faithfulness import (
     similarity,
 )
 
-__all__ = ["Check", "check_photo"]
+__all__ = ["Answer", "Check", "check_photo", "verdict"]
 
 RANDOM_ORDERS = 10
+
+GOOD = {
+    "concept_deletion_auc": "less than random deletion",
+    "concept_insertion_auc": "more than random insertion",
+    "pixel_deletion_auc": "small",
+    "pixel_insertion_auc": "large",
+    "logit_correlation": "near 1",
+    "top1_agreement": "1: the same class",
+    "contribution_gap": "near 0",
+    "randomized_similarity": "below 0.8",
+}
+UNRELATED = 0.8
+"""Up to so much alike are the concept maps of unrelated photos: 0.37 to 0.77, 90 % of pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +109,22 @@ class Check:
             "contribution_gap": self.gap,
             "randomized_similarity": None if np.isnan(self.randomization) else self.randomization,
         }
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return each figure as text: what it is, its value, and what is good."""
+        return [
+            (
+                name.replace("_", " "),
+                "not defined" if value is None else f"{value:.3g}" if value > 1e-4 else "0",
+                GOOD.get(name, ""),
+            )
+            for name, value in self.as_dict().items()
+            if name != "target"
+        ]
+
+
+Answer = Evidence | Check
+"""What can be asked about a photo."""
 
 
 @torch.inference_mode(False)
@@ -163,3 +192,36 @@ def _randomization(photo: Photo, seed: int) -> float:
         return float("nan")
     maps = presence(shuffled.coefficients[0][0].cpu(), shuffled.bank.scale.cpu()).numpy()
     return similarity(photo.maps()[:, :: photo.fine, :: photo.fine], maps)
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Return in words what a check's figures say (:meth:`Check.as_dict`)."""
+    ours, random = figures["concept_deletion_auc"], figures["random_deletion_auc"]
+    said = []
+    if ours < random:
+        said.append(
+            f"the class falls faster as the most important concepts are taken out ({ours:.3g}) "
+            f"than in random order ({random:.3g}): they matter as they say"
+        )
+    else:
+        said.append(
+            f"the class falls no faster as the most important concepts are taken out ({ours:.3g}) "
+            f"than in random order ({random:.3g}): their order says little"
+        )
+    same = figures["logit_correlation"] >= 0.95 and figures["top1_agreement"] == 1
+    said.append(
+        "the concepts alone make the model say "
+        + ("the same" if same else "something else: more concepts may help")
+    )
+    if figures["contribution_gap"] > 0.05:
+        said.append(f"contributions miss {figures['contribution_gap']:.0%} of the logit")
+    alike = figures["randomized_similarity"]
+    if alike is not None:
+        said.append(
+            f"with its weights shuffled the maps stay nearly the same ({alike:.2g}): they show how "
+            "the photo is laid out, more than what the model has learnt"
+            if alike >= UNRELATED
+            else f"with its weights shuffled the maps are no more alike ({alike:.2g}) than those "
+            "of unrelated photos: they show what the model has learnt"
+        )
+    return "; ".join(said)
