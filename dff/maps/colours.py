@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.special import expit
 
 __all__ = ["weighed"]
 
@@ -42,8 +40,13 @@ def weighed(maps: np.ndarray, thresholds: np.ndarray, picture: np.ndarray) -> np
     likely = np.empty(maps.shape, np.float32)
     for drawn, threshold, result in zip(maps, thresholds, likely, strict=True):
         prior = STEEPNESS * (drawn - np.float32(threshold))
-        result[:] = expit(prior + _evidence(bins, expit(prior)))
+        result[:] = _chance(prior + _evidence(bins, _chance(prior)))
     return likely
+
+
+def _chance(odds: np.ndarray) -> np.ndarray:
+    """Return the probability of log-odds."""
+    return np.asarray(1 / (1 + np.exp(-odds)))
 
 
 def _bins(picture: np.ndarray) -> np.ndarray:
@@ -61,6 +64,8 @@ def _evidence(bins: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _histogram(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter  # heavy
+
     counts = np.bincount(bins.ravel(), weights.ravel(), int(np.prod(BINS))).reshape(BINS)
     smooth = gaussian_filter(counts, 1, mode="constant").ravel()
     return np.asarray(smooth / max(float(smooth.sum()), 1e-9) + RARE)
