@@ -75,6 +75,8 @@ class ScoreCAM(_PerturbingCAM):
     scores are the weights (Algorithm 1). Channels without a place, of one value throughout, share
     one pass.
 
+    ``batch_size`` is 16, but on a processor 4, or one for each thread: more fall out of its caches.
+
     Args:
         ratio_channels: in (0, 1]: the share of channels tried, those that vary most over the grid;
             the others weigh nothing. All of them are the paper's method.
@@ -84,10 +86,11 @@ class ScoreCAM(_PerturbingCAM):
         UsageError: a ratio that is none.
     """
 
-    batch_size = 16
-
     def __init__(self, *args: Any, ratio_channels: float = 1.0, **options: Any) -> None:
         super().__init__(*args, **options)
+        weight = next(self.model.parameters(), None)
+        threads = torch.get_num_threads() if weight is None or weight.device.type == "cpu" else 16
+        self.batch_size = min(16, max(4, threads))
         self.ratio_channels = _ratio("ratio_channels", ratio_channels)
 
     def channel_weights(

@@ -213,8 +213,9 @@ def test_without_captum_the_rest_is_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setattr("dff.comparing.names.find_spec", lambda _: None)
     assert check_methods(None) == ("concepts", "gradcam", "layercam")
-    with pytest.raises(MissingExtraError, match=r"\[attributions\]"):
-        check_methods(["saliency"])
+    for name in ("saliency", "concept-pixels"):
+        with pytest.raises(MissingExtraError, match=r"\[attributions\]"):
+            check_methods([name])
 
 
 def test_the_public_call_is_the_same():

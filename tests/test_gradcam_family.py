@@ -297,5 +297,12 @@ def test_score_cam_of_the_channels_that_vary_most():
     gradcam.ScoreCAM(model, ["4"])(x[:1], 1)
     handle.remove()
     assert sum(runs) <= 1 + 13 + 1
+    assert max(runs) <= max(4, torch.get_num_threads()), "a processor's caches hold no more"
+    cam, counts = gradcam.ScoreCAM(model, ["4"]), []
+    cam.batch_size = 16
+    handle = model.register_forward_hook(lambda module, inputs, output: counts.append(len(output)))
+    cam(x[:1], 1)
+    handle.remove()
+    assert max(counts) > max(runs)
     with pytest.raises(UsageError, match="ratio_channels lies in"):
         gradcam.ScoreCAM(model, ["4"], ratio_channels=2)
