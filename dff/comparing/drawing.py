@@ -28,7 +28,10 @@ MARGIN, GAP, APART = 14, 6, 26
 SIZE, SMALL = 15, 13
 PAPER = 255
 
-MEANING = "red: for the class; blue: against it; misses: what the sum lacks of the score"
+MEANING = (
+    "concepts: each in its colour, as strong as what it adds to the class; maps: red for the class "
+    "(or for the concept), blue against it; misses: what the sum lacks of the score"
+)
 
 
 def draw_panel(blocks: Sequence[PhotoRows], look: Look | None = None) -> Image.Image:
@@ -186,7 +189,7 @@ class _Block:
         if any(row.method in (CONCEPTS, CONCEPT_PIXELS) for row in self.block.rows):
             for entry in self.block.explanation.legend_entries(top_k=1):
                 parts.append(_entry(entry, width))
-        lines = text.wrapped(MEANING, SMALL, width, lines=4)
+        lines = text.wrapped(MEANING, SMALL, width, lines=6)
         step = text.line_height(SMALL)
         said = _paper(len(lines) * step, width)
         for i, line in enumerate(lines):
