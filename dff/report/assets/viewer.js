@@ -57,6 +57,7 @@ class Viewer {
     this.legend.append(...this.buttons);
     this.all = h("button", { type: "button", class: "controls", onclick: () => this.isolate(null) },
       "show all");
+    this.element.style.setProperty("--ratio", this.photo.width / this.photo.height);
     this.element.replaceChildren(this.controls(), h("div", { class: "two" },
       h("div", { class: "stack card" }, this.views, this.swiper, this.readout),
       h("div", { class: "stack card" },
