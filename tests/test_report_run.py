@@ -220,3 +220,12 @@ def test_the_command(made, run):
     status, _, errors = run("report", "nowhere")
     assert status != 0
     assert "not a run" in errors
+
+
+def test_a_run_of_a_python_dataset_keeps_its_crops(tmp_path):
+    rng = np.random.default_rng(0)
+    dataset = [(rng.integers(0, 256, (40, 40, 3), np.uint8), i % 2) for i in range(6)]
+    run = colocalize(dataset, tmp_path / "run", model=toy(), concepts=3)
+    shown = run_view(run)
+    assert "The images cannot be shown" in shown.left_out[0]
+    assert all(concept.crops for concept in shown.concepts)
