@@ -193,6 +193,26 @@ def test_a_run_may_end_with_its_report(run, tmp_path):
     assert run(*words)[0] == 0, "and again"
 
 
+def test_images_by_what_a_concept_adds_to_a_class(made, run, tmp_path):
+    words = ("find", made.path, "--concept", 2, "--top", 5, "--out", tmp_path / "sheet.png")
+    status, out, _ = run(*words, "--by", "contribution", "--class", "b", "--json")
+    assert status == 0
+    images = json.loads(out)["images"]
+    scores = [row for row in made.table("scores").to_pylist() if row["concept"] == 2]
+    (row,) = (row for row in scores if row["class"] == "b")
+    means = {
+        one["image_id"]: one["mean"] for one in made.table("instances").to_pylist()
+        if one["concept"] == 2 and one["x0"] is not None
+    }  # fmt: skip
+    expected = sorted(means, key=lambda image: -means[image])[:5]
+    assert [image["image"] for image in images] == expected
+    for image in images:
+        assert image["contribution"] == pytest.approx(row["worth"] * means[image["image"]])
+    status, _, errors = run(*words, "--by", "contribution")
+    assert status == 2
+    assert "go together" in errors
+
+
 def test_the_command(made, run):
     status, out, _ = run("report", made.path, "--images", 2, "--json")
     assert status == 0
@@ -200,3 +220,12 @@ def test_the_command(made, run):
     status, _, errors = run("report", "nowhere")
     assert status != 0
     assert "not a run" in errors
+
+
+def test_a_run_of_a_python_dataset_keeps_its_crops(tmp_path):
+    rng = np.random.default_rng(0)
+    dataset = [(rng.integers(0, 256, (40, 40, 3), np.uint8), i % 2) for i in range(6)]
+    run = colocalize(dataset, tmp_path / "run", model=toy(), concepts=3)
+    shown = run_view(run)
+    assert "The images cannot be shown" in shown.left_out[0]
+    assert all(concept.crops for concept in shown.concepts)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dff.colocalization.run.coco import renamed_coco
@@ -21,6 +22,7 @@ from dff.colocalization.stages.exemplars import (
 )
 from dff.errors import RunError, UsageError
 from dff.files import Content, write_file
+from dff.labels import class_index
 from dff.rendering import contact_sheet
 from dff.rendering.files import png
 
@@ -29,27 +31,40 @@ __all__ = ["find", "rename"]
 ACROSS = 10  # crops in one row of a sheet
 
 
-def find(run: Run, concept: int | str, out: str | Path, *, top: int = 20) -> list[dict[str, Any]]:
+def find(
+    run: Run,
+    concept: int | str,
+    out: str | Path,
+    *,
+    top: int = 20,
+    target: int | str | None = None,
+) -> list[dict[str, Any]]:
     """Write a contact sheet of the images that show a concept best; return them, best first.
 
     Which they are goes by the concept's strength (its presence at the peak, which counts up to
-    twice full presence) and how much of it there is; their order by strength alone.
+    twice full presence) and how much of it there is; their order by strength alone. With a
+    `target`, both go by what the concept adds to the logit of that class in the image: its worth
+    (``scores.parquet``) times its mean presence, which is exact where the layer is followed by
+    pooling and a linear head.
 
     Args:
         run: a finished run.
         concept: its index, from 0, or its name.
         out: the PNG to write.
         top: how many images.
+        target: a class by index or name, or None.
 
     Raises:
-        UsageError: no such concept, or `top` below 1.
+        UsageError: no such concept or class, or `top` below 1; nothing is scored.
         RunError: the concept is in no image, or the images are gone.
     """
     if top < 1:
         raise UsageError(f"top is 1 or more, not {top}")
     k = run.concept(concept)
-    best = best_instances(run.folder, k, top)
-    best = [*sorted(best[:top], key=lambda instance: -instance.strength), *best[top:]]
+    worth = None if target is None else _worth(run, k, target)
+    best = best_instances(run.folder, k, top, by_mean=worth is not None)
+    if worth is None:
+        best = [*sorted(best[:top], key=lambda instance: -instance.strength), *best[top:]]
     masks = masks_for(run.folder, {k: best})
     shown = crops(run.dataset(), best, run.bank.colors[k], k, masks, top)
     if not shown:
@@ -71,9 +86,24 @@ def find(run: Run, concept: int | str, out: str | Path, *, top: int = 20) -> lis
             "path": paths[instance.image].as_py(),
             "strength": instance.strength,
             "box": list(instance.box),
+            **({} if worth is None else {"contribution": worth * instance.mean}),
         }
         for instance in best[:top]
     ]
+
+
+def _worth(run: Run, concept: int, target: int | str) -> float:
+    """Return what a concept at full presence adds to the logit of a class."""
+    scores = run.table("scores")
+    rows = scores.filter(pc.equal(scores["concept"], concept + 1))
+    if not len(rows):
+        raise UsageError("nothing is scored in this run, so that concepts add to no class")
+    if "worth" not in rows.schema.names:
+        raise RunError(
+            "the run was made by an older version, which did not keep what concepts add to "
+            "classes: start its `dff colocalize` command again with --force"
+        )
+    return float(rows["worth"][class_index(target, rows["class"].to_pylist(), len(rows))].as_py())
 
 
 def _write_sheet(run: Run, out: Path, sheet: Content) -> None:

@@ -67,6 +67,13 @@ def find(
         str, typer.Option("--concept", "-c", help="Its number, from 1, or its name.")
     ],
     top: Annotated[int, typer.Option(min=1, help="How many images.")] = 20,
+    by: Annotated[
+        str,
+        typer.Option(help="strength, or contribution: what it adds to the logit of --class."),
+    ] = "strength",
+    target: Annotated[
+        str | None, typer.Option("--class", help="For --by contribution: a class, name or index.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="PNG. Default: RUN/find-CONCEPT.png.")
     ] = None,
@@ -78,18 +85,27 @@ def find(
     from dff.colocalization import Run
     from dff.colocalization.explore import find as show
 
+    if by not in ("strength", "contribution"):
+        raise UsageError(f"--by is strength or contribution, not {by!r}")
+    if (by == "contribution") != (target is not None):
+        raise UsageError("--by contribution and --class go together: give both, or none of them")
     opened = Run(run)
     index = _index(opened, concept)
     path = out or opened.path / f"find-{index + 1}.png"
-    images = show(opened, index, path, top=top)
+    images = show(opened, index, path, top=top, target=target)
     if json:
         print_json({"sheet": str(path), "images": images})
         return
-    say("presence where the concept is strongest; 100% is full presence, or more")
-    print_table(
-        [">presence", "image"],
-        [(f"{min(row['strength'], 1):.0%}", row["path"]) for row in images],
-    )
+    if target is not None:
+        say(f"what the concept adds to the logit of {target}")
+        rows = [(f"{row['contribution']:+.3f}", row["path"]) for row in images]
+        print_table([">adds", "image"], rows)
+    else:
+        say("presence where the concept is strongest; 100% is full presence, or more")
+        print_table(
+            [">presence", "image"],
+            [(f"{min(row['strength'], 1):.0%}", row["path"]) for row in images],
+        )
     say(str(path))
 
 

@@ -50,18 +50,22 @@ SPARE = 3  # times as many candidates as crops: some images may be gone
 
 @dataclass(frozen=True)
 class Best:
-    """An instance to show: the image, its presence, its box, and its mask as COCO's RLE."""
+    """An instance to show: the image, its presence at the peak and on average, and its box."""
 
     image: int
     strength: float
+    mean: float
     box: tuple[int, int, int, int]
 
 
-def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 1) -> list[Best]:
+def best_instances(
+    folder: RunFolder, concept: int, count: int, *, apart: int = 1, by_mean: bool = False
+) -> list[Best]:
     """Return the instances of a concept (from 0), strongest first, each of another image.
 
     Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
-    the least difference of image numbers, for the frames of a video.
+    the least difference of image numbers, for the frames of a video. `by_mean` goes by the mean
+    presence alone.
     """
     file = pq.ParquetFile(folder.file("instances.parquet"))
     names = ["image_id", "concept", "strength", "mean", "x0", "y0", "x1", "y1"]
@@ -72,17 +76,19 @@ def best_instances(folder: RunFolder, concept: int, count: int, *, apart: int = 
         shows_it = pc.and_(pc.equal(table["concept"], concept + 1), pc.is_valid(table["x0"]))
         table = table.filter(shows_it)
         table = table if kept is None else pa.concat_tables([kept, table])
-        order = np.lexsort((table["image_id"].to_numpy(), -_merit(table)))[:room]
+        order = np.lexsort((table["image_id"].to_numpy(), -_merit(table, by_mean)))[:room]
         kept = table.take(pa.array(order))
     chosen: list[Best] = []
     for row in [] if kept is None else kept.to_pylist():
         if all(abs(row["image_id"] - instance.image) >= apart for instance in chosen):
             box = (row["x0"], row["y0"], row["x1"], row["y1"])
-            chosen.append(Best(row["image_id"], row["strength"], box))
+            chosen.append(Best(row["image_id"], row["strength"], row["mean"], box))
     return chosen[: count * SPARE]
 
 
-def _merit(table: pa.Table) -> np.ndarray:
+def _merit(table: pa.Table, by_mean: bool) -> np.ndarray:
+    if by_mean:
+        return np.asarray(table["mean"].to_numpy())
     strength = np.minimum(table["strength"].to_numpy(), 2.0)
     mean = np.minimum(table["mean"].to_numpy(), 1.0)
     return np.asarray(strength + 0.5 * np.sqrt(np.maximum(mean, 0)))

@@ -104,9 +104,9 @@ def _scores(
 ) -> pa.Table:
     """Concept x class. A contribution is what a concept adds to a class's logit.
 
-    It is the concept's logit at full presence less that of an empty grid, times the concept's
-    mean over the cells: exact where the layer is followed by pooling and a linear head. The mean
-    is taken over the images that the model puts in the class, null where there are none.
+    It is the concept's worth, its logit at full presence less that of an empty grid, times the
+    concept's mean over the cells: exact where the layer is followed by pooling and a linear head.
+    The mean is taken over the images that the model puts in the class, null where there are none.
     """
     k = len(bank)
     if logits is None:
@@ -128,6 +128,7 @@ def _scores(
         "class": pa.array(names * k),
         "score": meaning.probabilities(at_full).cpu().numpy().ravel(),
         "logit": at_full.cpu().numpy().ravel(),
+        "worth": worth.ravel(),
         "mean_contribution": pa.array((worth * mean).ravel(), mask=none),
         "prevalence": pa.array(prevalence.ravel(), mask=none),
         "images": np.tile(images, k),
@@ -137,8 +138,8 @@ def _scores(
 
 _SCORES = [
     ("concept", pa.int32()), ("class_index", pa.int32()), ("class", pa.string()),
-    ("score", pa.float32()), ("logit", pa.float32()), ("mean_contribution", pa.float32()),
-    ("prevalence", pa.float32()), ("images", pa.int64()),
+    ("score", pa.float32()), ("logit", pa.float32()), ("worth", pa.float32()),
+    ("mean_contribution", pa.float32()), ("prevalence", pa.float32()), ("images", pa.int64()),
 ]  # fmt: skip
 
 

@@ -169,7 +169,7 @@ async function imageViewer(i, thumbnail) {
   const maps = thumbnail.concepts.map((_, j) => upsampled(cells.subarray(j * area, (j + 1) * area), data.grid, width, height));
   const viewer = new Viewer(thumbnail.concepts.map((j) => data.concepts[j]), null);
   viewer.numbers = thumbnail.concepts.map((j) => j + 1);
-  viewer.show({ name: fileOf(table.paths[i]), width: 3 * width, height: 3 * height, image: await picture(thumbnail.picture),
+  viewer.show({ name: fileOf(table.paths[i]), width, height, image: await picture(thumbnail.picture),
     maps: { smooth: maps }, labels: [], cams: [], shares: thumbnail.concepts.map((j) => strength[i * k + j] / 255),
     note: "Beside a concept stands its presence at the peak." });
   return viewer.element;

@@ -13,6 +13,7 @@ async function loaded(photo) {
       maps: { sharp: await all(photo.sharp), smooth: await all(photo.smooth) },
       cams: await Promise.all(photo.cams.map(async ([name, source]) => [name, await grey(source)])),
       labels: data.unscored ? [] : photo.labels,
+      note: data.unscored ? "A share is of the photo's activations." : null,
     };
   }
   return photo.ready;

@@ -1,5 +1,6 @@
 /* A photo with its concepts: hover, isolate, mix, threshold, sharp or smooth, Grad-CAM, swipe. */
 
+const LEAST_SIDE = 900;
 const VIEWS = ["side by side", "concepts", "Grad-CAM", "swipe"];
 
 class Viewer {
@@ -21,7 +22,8 @@ class Viewer {
     this.state.cam = Math.min(this.state.cam, Math.max(0, photo.cams.length - 1));
     if (!photo.cams.length) this.state.view = 1;
     else if (!this.touched) this.state.view = 0;
-    const size = { width: photo.width, height: photo.height };
+    const scale = Math.ceil(LEAST_SIDE / Math.max(photo.width, photo.height)); // small ones, too, are drawn fine
+    const size = { width: scale * photo.width, height: scale * photo.height };
     this.canvas = h("canvas", { ...size, tabindex: 0, role: "img",
       "aria-label": `${photo.name} under its concepts; arrow keys move the pointer`,
       onpointermove: (event) => this.point(...within(event)),
@@ -57,6 +59,7 @@ class Viewer {
     this.legend.append(...this.buttons);
     this.all = h("button", { type: "button", class: "controls", onclick: () => this.isolate(null) },
       "show all");
+    this.element.style.setProperty("--ratio", this.photo.width / this.photo.height);
     this.element.replaceChildren(this.controls(), h("div", { class: "two" },
       h("div", { class: "stack card" }, this.views, this.swiper, this.readout),
       h("div", { class: "stack card" },
