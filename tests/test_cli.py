@@ -90,7 +90,7 @@ def test_analyze_writes_and_prints(dff, tmp_path):
     assert status == 0
     names = {
         "one_concepts.png", "one_panel.png", "two photos_concepts.png", "two photos_panel.png",
-        "sheet.png", "explanation.html", "explanation.json", "concepts.csv", "arrays.safetensors",
+        "sheet.png", "explanation.json", "concepts.csv", "arrays.safetensors",
         "bank.safetensors",
     }  # fmt: skip
     assert {p.name for p in out.iterdir()} == {*names, RECORD}
@@ -291,7 +291,7 @@ def test_analyze_is_light(tmp_path):
         "try: main(['analyze', 'a.png', '--model', 'demo', '-q'])\n"
         "except SystemExit as ended: assert ended.code == 0\n"
         "heavy = {'sklearn', 'scipy', 'torchvision', 'pyarrow', 'pandas', 'matplotlib', 'sympy',\n"
-        "    'requests', 'timm', 'transformers', 'torch._dynamo'}\n"
+        "    'requests', 'timm', 'transformers', 'jinja2', 'torch._dynamo'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}

@@ -14,7 +14,7 @@ import dff
 from tests.colocalized import colocalize, photos, toy
 from tests.test_report_photo import EVIL, explained
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "examples/6_notebook.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[1] / "examples/8_notebook.ipynb"
 
 
 def size_of(picture: bytes) -> tuple[int, int]:

@@ -43,10 +43,12 @@ Settings = Mapping[str, Any] | None
 SHEET = "sheet.png"
 PAGE = "explanation.html"
 FORMATS = ("png", "html", "json", "csv", "arrays")
+UNASKED = tuple(name for name in FORMATS if name != "html")
+"""What is written where nothing is asked for: a page takes about a second a photo."""
 
 
 def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the formats to write; None means all.
+    """Return the formats to write; None means all but the page.
 
     Raises:
         UsageError: there is no such format.
@@ -54,7 +56,7 @@ def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
     for name in formats or ():
         if name not in FORMATS:
             raise UsageError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
-    return tuple(formats) if formats else FORMATS
+    return tuple(formats) if formats else UNASKED
 
 
 def save(
@@ -83,7 +85,7 @@ def save(
             and image; "html": ``explanation.html``, a page to explore
             (:func:`dff.explain.pages.photo_view`); "arrays": ``arrays.safetensors``
             (coefficients of each photo, components, logits if the model has a head) and
-            ``bank.safetensors``. None is all of them.
+            ``bank.safetensors``. None is all but the page.
         smooth: draw the maps as they are, not fitted to the photo's edges.
         outline: draw lines around the concepts.
         evidence: for each photo or clip what else was asked about it: evidence, to be drawn as

@@ -105,7 +105,8 @@ def analyze(
         list[str] | None,
         typer.Option(
             "--format",
-            help="What to write: png, html, json, csv, arrays (again for more). Default: all.",
+            help="What to write: png, html, json, csv, arrays (again for more). Default: all but "
+            "html.",
             rich_help_panel="Output",
         ),
     ] = None,
