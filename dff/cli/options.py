@@ -131,6 +131,27 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_OUTPUT)
 ]
+
+
+def folder(out: Path) -> Path:
+    """Return the folder that --out names.
+
+    Raises:
+        UsageError: it is called as a file, and there is no such folder.
+    """
+    if out.suffix.lower() in FILES and not os.path.lexists(out):
+        raise UsageError(
+            f"--out is a folder, for several files, not {str(out)!r}: give --out {out.stem}"
+        )
+    return out
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="Folder to write to.", callback=folder, rich_help_panel=_OUTPUT
+    ),
+]
 TopK = Annotated[
     int, typer.Option("--top-k", min=1, help="Classes shown a concept.", rich_help_panel=_OUTPUT)
 ]
@@ -229,19 +250,6 @@ def with_model(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
 
 FILES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".json")
-
-
-def folder(out: Path) -> Path:
-    """Return the folder that --out names.
-
-    Raises:
-        UsageError: it is called as a file, and there is no such folder.
-    """
-    if out.suffix.lower() in FILES and not os.path.lexists(out):
-        raise UsageError(
-            f"--out is a folder, for several files, not {str(out)!r}: give --out {out.stem}"
-        )
-    return out
 
 
 def numbers(option: str, text: str) -> float | list[float]:

@@ -17,13 +17,14 @@ from dff.comparing.drawing import draw_panel
 from dff.comparing.measuring import mean_metrics
 from dff.comparing.records import PhotoRows
 from dff.errors import UsageError, closest
+from dff.explain import check_formats
 from dff.files import Content, csv_text, json_text
 from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.attributions import Look
 from dff.rendering.files import png
 
-__all__ = ["FORMATS", "MethodComparison", "check_formats", "output_names"]
+__all__ = ["FORMATS", "MethodComparison", "output_names"]
 
 FORMATS = ("png", "json", "csv", "npz")
 SHEET, LARGEST_SHEET = "compare.png", 12
@@ -102,7 +103,7 @@ class MethodComparison:
         Raises:
             OutputError: the folder cannot be written to, or a file of another's is in the way.
         """
-        chosen = check_formats(formats)
+        chosen = check_formats(formats, known=FORMATS, unasked=FORMATS)
         photos = self._photos()
         names = distinct_names(group[0].photo.picture.name for group in photos)
         files: dict[str, Content] = {}
@@ -124,18 +125,6 @@ class MethodComparison:
         """Return the blocks of each photo: one for each model."""
         starts = range(0, len(self.blocks), self.models)
         return [list(self.blocks[i : i + self.models]) for i in starts]
-
-
-def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the formats to write; None means all.
-
-    Raises:
-        UsageError: there is no such format.
-    """
-    for name in formats or ():
-        if name not in FORMATS:
-            raise UsageError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
-    return tuple(formats) if formats else FORMATS
 
 
 def output_names(names: Sequence[str], formats: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ Its weights (float16, beside this file) come from ``examples/train_demo_model.py
 from __future__ import annotations
 
 from importlib import resources
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -18,7 +19,12 @@ from torch import nn
 from dff.demo.species import SPECIES
 from dff.errors import ModelError
 
-__all__ = ["CLASS_NAMES", "INPUT_SIZE", "MEAN", "STD", "CreatureNet", "load"]
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["CLASS_NAMES", "INPUT_SIZE", "MEAN", "STD", "CreatureNet", "load", "trained"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CLASS_NAMES: tuple[str, ...] = tuple(SPECIES)
 INPUT_SIZE = 128
@@ -70,18 +76,27 @@ def load() -> CreatureNet:
     Raises:
         ModelError: the weights are missing from the installation.
     """
-    path = resources.files("dff.demo") / _WEIGHTS
+    return trained(
+        CreatureNet(), resources.files("dff.demo") / _WEIGHTS, "examples/train_demo_model.py"
+    )
+
+
+def trained(network: Network, path: Traversable, maker: str) -> Network:
+    """Return a network with the weights of a file (float16), in evaluation mode.
+
+    Raises:
+        ModelError: there is no file; it names the script that makes it.
+    """
     try:
         tensors = load_tensors(path.read_bytes())
     except FileNotFoundError as error:
         raise ModelError(
             f"expected the demo model's weights at {path}, and found none; install the package "
-            "again, or make them with examples/train_demo_model.py"
+            f"again, or make them with {maker}"
         ) from error
-    model = CreatureNet()
-    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
-    model.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
-    return model.eval()
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    network.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
+    return network.eval()
 
 
 class BasicBlock(nn.Module):

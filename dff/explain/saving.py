@@ -47,16 +47,21 @@ UNASKED = tuple(name for name in FORMATS if name != "html")
 """What is written where nothing is asked for: a page takes about a second a photo."""
 
 
-def check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the formats to write; None means all but the page.
+def check_formats(
+    formats: Sequence[str] | None,
+    *,
+    known: Sequence[str] = FORMATS,
+    unasked: Sequence[str] = UNASKED,
+) -> tuple[str, ...]:
+    """Return the formats to write, of those that are `known`; None means those `unasked`.
 
     Raises:
         UsageError: there is no such format.
     """
     for name in formats or ():
-        if name not in FORMATS:
-            raise UsageError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
-    return tuple(formats) if formats else UNASKED
+        if name not in known:
+            raise UsageError(f"there is no format {name!r}; choose from {', '.join(known)}")
+    return tuple(formats or unasked)
 
 
 def save(

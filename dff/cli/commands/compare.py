@@ -109,12 +109,7 @@ def compare(
     colormap: Annotated[
         str | None, typer.Option(help="A name of matplotlib's.", rich_help_panel=_LOOK)
     ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
-        ),
-    ] = Path("dff-out"),
+    out: opt.Out = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     formats: Annotated[
         list[str] | None,
@@ -134,14 +129,15 @@ def compare(
     count = opt.parse_concepts(concepts)
     from dff.comparing import check_methods, check_settings
     from dff.comparing import compare as compare_methods
-    from dff.comparing.comparison import check_formats, output_names
+    from dff.comparing.comparison import FORMATS, output_names
+    from dff.explain import check_formats
     from dff.images import read_image, spread
     from dff.images.names import distinct_names
     from dff.metrics import METRICS
     from dff.rendering.attributions import Look
 
     named = None if not methods else [n.strip() for part in methods for n in part.split(",")]
-    wanted, kinds = check_methods(named), check_formats(formats)
+    wanted, kinds = check_methods(named), check_formats(formats, known=FORMATS, unasked=FORMATS)
     given = parse_settings(values or ())
     check_settings(wanted, given)
     look = None

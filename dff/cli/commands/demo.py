@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from dff.cli import options as opt
 from dff.cli.console import print_json, print_table, say, settings, working
@@ -29,12 +27,7 @@ FAMILY, COUNT, CONCEPTS = "griffin", 24, 7
 
 
 def demo(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
-        ),
-    ] = Path("dff-demo"),
+    out: opt.Out = Path("dff-demo"),
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:

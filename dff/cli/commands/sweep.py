@@ -29,12 +29,7 @@ def sweep(
     concepts: Annotated[
         str, typer.Option("--concepts", "-k", help="The numbers to try: LO:HI, or auto.")
     ] = "auto",
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
-        ),
-    ] = Path("dff-out"),
+    out: opt.Out = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     settings_file: SettingsFile = None,
     save_settings: SaveSettings = None,

@@ -36,12 +36,7 @@ def vqa(
     top_k: Annotated[
         int, typer.Option("--top-k", min=1, help="Answers explained to each question.")
     ] = 1,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder to write to.", callback=opt.folder, rich_help_panel="Output"
-        ),
-    ] = Path("dff-out"),
+    out: opt.Out = Path("dff-out"),
     allow_private: opt.AllowPrivate = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,

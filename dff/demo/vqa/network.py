@@ -13,14 +13,12 @@ from __future__ import annotations
 from importlib import resources
 
 import torch
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from dff.demo.model import CreatureNet
+from dff.demo.model import CreatureNet, trained
 from dff.demo.vqa.questions import ANSWERS
 from dff.demo.vqa.words import PAD, VOCABULARY
-from dff.errors import ModelError
 
 __all__ = ["VQANet", "load"]
 
@@ -126,15 +124,4 @@ def load() -> VQANet:
     Raises:
         ModelError: the weights are missing from the installation.
     """
-    path = resources.files("dff.demo.vqa") / _WEIGHTS
-    try:
-        tensors = load_tensors(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"expected the model's weights at {path}, and found none; install the package again, "
-            "or make them with examples/vqa/train.py"
-        ) from error
-    model = VQANet()
-    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
-    model.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
-    return model.eval()
+    return trained(VQANet(), resources.files("dff.demo.vqa") / _WEIGHTS, "examples/vqa/train.py")
