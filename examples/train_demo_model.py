@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 import dff.demo
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     images, labels, kinds = render(range(args.images), chimeras=True, workers=args.workers)
     print(f"rendered {len(images)} images in {time.perf_counter() - started:.0f} s", flush=True)
     network = train(images, labels, kinds, epochs=args.epochs, batch=args.batch, seed=args.seed)
-    save(network, args.out)
+    model.store(network, args.out)
     figures = evaluate(network, count=args.test_images, workers=args.workers)
     print(
         f"{args.out}: {args.out.stat().st_size / 2**20:.2f} MiB, "
@@ -132,7 +131,7 @@ def train(
         started, total = time.perf_counter(), 0.0
         order = torch.randperm(len(images), generator=generator)
         for rows in order.split(batch)[: steps // epochs]:
-            x = normalise(augment(images[rows], generator))
+            x = model.normalised(augment(images[rows], generator))
             loss = objective(network, second, x, labels[rows], kinds[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -186,23 +185,6 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return result
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Return the model's input from images (n, 3, h, w) uint8."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (model.MEAN, model.STD))
-    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def save(network: nn.Module, path: Path) -> None:
-    """Write the weights as float16 safetensors."""
-    tensors = {
-        name: value.detach().half().contiguous()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
-
-
 def evaluate(network: nn.Module, *, count: int, workers: int) -> dict[str, float]:
     """Print and return the accuracy on unseen creatures, and with their landscapes swapped."""
     figures = {}
@@ -219,7 +201,7 @@ def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> 
     network = network.eval().to(memory_format=torch.channels_last)
     right = 0
     for rows in torch.arange(len(images)).split(100):
-        right += int((network(normalise(images[rows])).argmax(1) == labels[rows]).sum())
+        right += int((network(model.normalised(images[rows])).argmax(1) == labels[rows]).sum())
     return right / max(len(images), 1)
 
 

@@ -10,10 +10,12 @@ Its weights (float16, beside this file) come from ``examples/train_demo_model.py
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import nn
 
 from dff.demo.species import SPECIES
@@ -22,7 +24,17 @@ from dff.errors import ModelError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["CLASS_NAMES", "INPUT_SIZE", "MEAN", "STD", "CreatureNet", "load", "trained"]
+__all__ = [
+    "CLASS_NAMES",
+    "INPUT_SIZE",
+    "MEAN",
+    "STD",
+    "CreatureNet",
+    "load",
+    "normalised",
+    "store",
+    "trained",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -97,6 +109,23 @@ def trained(network: Network, path: Traversable, maker: str) -> Network:
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict({**counters, **{k: v.float() for k, v in tensors.items()}})
     return network.eval()
+
+
+def store(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as :func:`trained` reads them; the folder is made."""
+    tensors = {
+        name: value.detach().half().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Return the input of the demo's models from images (n, 3, h, w) uint8."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 class BasicBlock(nn.Module):

@@ -22,7 +22,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dff.demo.vqa
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         asked = scenes(range(FIRST, FIRST + args.scenes), workers=args.workers)
         print(f"drew {len(asked.images)} scenes, {_since(started)}", flush=True)
         network = train(asked, read=args.read_epochs, look=args.look_epochs, seed=args.seed)
-        save(network, args.out)
+        model.store(network, args.out)
         size = args.out.stat().st_size / 2**20
         print(f"{args.out}: {size:.2f} MiB, {_since(started)} in all")
         del asked
@@ -172,7 +171,7 @@ def _epochs(
             of = torch.tensor([n for n, some in enumerate(each) for _ in some])
             with torch.autocast("cpu", torch.bfloat16, enabled=maps is None):
                 seen = (
-                    network.backbone.maps(normalise(asked.images[chosen]))
+                    network.backbone.maps(model.normalised(asked.images[chosen]))
                     if maps is None
                     else maps[chosen]
                 )
@@ -227,7 +226,7 @@ def objective(
 def _maps(network: VQANet, images: Tensor) -> Tensor:
     network.eval()
     with torch.autocast("cpu", torch.bfloat16):
-        maps = network.backbone.maps(normalise(images))
+        maps = network.backbone.maps(model.normalised(images))
         return nn.functional.avg_pool2d(maps, COARSE).bfloat16()
 
 
@@ -242,23 +241,6 @@ def _by_scene(scene: Tensor, count: int) -> list[list[int]]:
     return rows
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Return the model's input from images (n, 3, h, w) uint8."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (model.MEAN, model.STD))
-    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def save(network: nn.Module, path: Path) -> None:
-    """Write the weights as float16 safetensors."""
-    tensors = {
-        name: value.detach().half().contiguous()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
-
-
 @torch.inference_mode()
 def evaluate(network: VQANet, asked: Asked) -> dict[str, float]:
     """Print and return the accuracy on scenes, by kind of question, and with pictures swapped."""
@@ -270,7 +252,7 @@ def evaluate(network: VQANet, asked: Asked) -> dict[str, float]:
         for rows in torch.arange(len(questions)).split(100):
             of = (scene[rows] + shift) % len(asked.images)
             batch = [questions[i] for i in rows.tolist()]
-            logits = network(normalise(asked.images[of]), *encode([q.text for q in batch]))
+            logits = network(model.normalised(asked.images[of]), *encode([q.text for q in batch]))
             for question, best in zip(batch, logits.argmax(1).tolist(), strict=True):
                 right[question.kind].append(ANSWERS[best] == question.answer)
         total = [hit for hits in right.values() for hit in hits]
