@@ -82,8 +82,15 @@ class BaseCAM:
         self.activations_and_grads = ActivationsAndGradients(self.model)
 
     def weighted(self, layer: Layer) -> Tensor:
-        """Return the activations weighted (n, channels, *grid), whose sum is the method's map."""
-        raise NotImplementedError
+        """Return the activations weighted (n, channels, *grid), whose sum is the method's map.
+
+        Raises:
+            UsageError: a method of your own without this rule.
+        """
+        raise UsageError(
+            f"{type(self).__name__} has no rule for its map: define weighted(layer), which returns "
+            "the activations weighted (n, channels, rows, cols)"
+        )
 
     def flattened(self, weighted: Tensor, eigen_smooth: bool) -> Tensor:
         """Return one map (n, *grid) of the weighted activations."""

@@ -306,3 +306,13 @@ def test_score_cam_of_the_channels_that_vary_most():
     assert max(counts) > max(runs)
     with pytest.raises(UsageError, match="ratio_channels lies in"):
         gradcam.ScoreCAM(model, ["4"], ratio_channels=2)
+
+
+def test_a_method_of_ones_own_needs_a_rule():
+    class Mine(gradcam.BaseCAM):
+        pass
+
+    model = seeded(ConvNet)
+    words = r"Mine has no rule for its map: define weighted\(layer\)"
+    with untouched(model), pytest.raises(UsageError, match=words):
+        Mine(model, [model.layer4])(images(1, 3, 32, 32))
