@@ -58,7 +58,7 @@ function selection(title, name, any, options, changed) {
 }
 
 function filterCard(changed) {
-  const search = h("input", { type: "search", "aria-label": "text", value: filters.text, placeholder: "file, class or label",
+  const search = h("input", { type: "search", "aria-label": "text", value: filters.text, placeholder: "a file or class",
     oninput: () => { filters.text = search.value; changed(); } });
   const set = (name) => (value) => { filters[name] = value; changed(); };
   const listed = (names) => names.map((name, i) => [i, name]);
