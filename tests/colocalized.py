@@ -81,6 +81,7 @@ def digest(run: Path) -> dict[str, str]:
                 state = json.loads(data)
                 state.pop("timings")
                 state.pop("rates", None)
+                state.pop("work", None)
                 data = json.dumps(state, sort_keys=True).encode()
             found[str(path.relative_to(run))] = hashlib.sha256(data).hexdigest()
     return found

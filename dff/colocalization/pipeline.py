@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -61,8 +62,8 @@ def colocalize(
         masks: how maps become masks.
         force: start over where the folder holds a run of other settings. Only files that the run
             recorded as its own are removed.
-        progress: called with (what is done, how much of it, of how much): chunks of images where
-            it is one of :data:`~dff.colocalization.stages.job.OVER_CHUNKS`.
+        progress: called with (what is done, how much of it, of how much): images where it is
+            one of :data:`~dff.colocalization.stages.job.OVER_IMAGES`, else steps.
 
     Returns:
         The finished run.
@@ -219,9 +220,13 @@ def _do_stages(job: Job) -> None:
     for stage in STAGES:
         if folder.done(stage.name):
             continue
-        with ranks.together(stage.name), folder.timed(stage.name):
+        wall, cpu = time.monotonic(), time.process_time()
+        with folder.timed(stage.name), ranks.together(stage.name):
             folder.manifest.load()  # what the other ranks have written since
             if ranks.first or stage.shared:
                 stage.work(job)
+            spent = round(time.monotonic() - wall, 2), round(time.process_time() - cpu, 2)
+        work = folder.state.setdefault("work", {})
+        work[stage.name] = [list(pair) for pair in ranks.gather(spent)]
         folder.state["rates"] = _rates(job)
         folder.finish(stage.name, write=ranks.first)

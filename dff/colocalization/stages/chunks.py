@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dff.colocalization.sources.stamps import Row
 
-__all__ = ["Chunk", "Writer", "chunk_bytes", "chunk_facts", "load_chunk"]
+__all__ = ["Behind", "Chunk", "chunk_bytes", "chunk_facts", "load_chunk"]
 
 
 @dataclass(eq=False)
@@ -51,14 +51,14 @@ class Chunk:
         return [i for i, error in enumerate(self.errors) if error is None]
 
 
-class Writer:
-    """Writes in the background, one file behind the work; errors come out at the next call."""
+class Behind:
+    """Works in a thread of its own, one task behind; errors come out at the next call."""
 
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="dff-writer")
+    def __init__(self, name: str) -> None:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"dff-{name}")
         self.pending: Future[Any] | None = None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Behind:
         return self
 
     def __exit__(self, raised: object, *_: object) -> None:
@@ -69,15 +69,15 @@ class Writer:
             self.pool.shutdown(wait=True)
 
     def submit(self, function: Any, *arguments: Any) -> None:
-        """Write once the file before is whole."""
+        """Begin a task once the one before is done."""
         self.wait()
         self.pending = self.pool.submit(function, *arguments)
 
     def wait(self) -> None:
-        """Return when nothing is being written.
+        """Return when the last task is done.
 
         Raises:
-            OutputError: what the last write ran into.
+            DFFError: what the last task ran into.
         """
         pending, self.pending = self.pending, None
         if pending is not None:

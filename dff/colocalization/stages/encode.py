@@ -15,9 +15,9 @@ from safetensors.torch import save as to_safetensors
 
 from dff.colocalization.instances import COLUMNS, annotation, instances
 from dff.colocalization.run.folder import chunk_name
-from dff.colocalization.stages.chunks import Chunk, Writer, chunk_facts, load_chunk
+from dff.colocalization.stages.chunks import Behind, Chunk, chunk_facts, load_chunk
 from dff.colocalization.stages.extract import run_chunks
-from dff.colocalization.stages.job import PLACING, Job
+from dff.colocalization.stages.job import PLACING, Counter, Job
 from dff.concepts import ConceptBank
 from dff.errors import DFFError
 from dff.images import read_image
@@ -39,12 +39,17 @@ def encode_stage(job: Job) -> None:
         for i in job.ranks.share(range(len(job.chunks)))
         if any(chunk_name(part, i) not in job.folder.manifest for part in due)
     ]
-    with Writer() as writer:
-        for count, (index, chunk) in enumerate(_to_encode(job, own), 1):
-            files = encode_chunk(job, chunk, bank)
-            parts = {chunk_name(part, index): files[part] for part in PARTS}
-            writer.submit(job.folder.write, parts)
-            job.progress(PLACING, count, len(own))
+
+    def encode(index: int, chunk: Chunk) -> None:
+        files = encode_chunk(job, chunk, bank)
+        writer.submit(job.folder.write, {chunk_name(part, index): files[part] for part in PARTS})
+
+    # Three chunks are under way: one in the model, one being encoded, one being written.
+    with Behind("writer") as writer, Behind("encoder") as encoder:
+        tally = Counter(job, PLACING, own, job.chunks)
+        for index, chunk in _to_encode(job, own):
+            encoder.submit(encode, index, chunk)
+            tally.add(index)
 
 
 def _to_encode(job: Job, own: Sequence[int]) -> Iterator[tuple[int, Chunk]]:

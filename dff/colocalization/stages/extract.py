@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dff.colocalization.run.folder import RunFolder, chunk_name
 from dff.colocalization.sources.reader import Reader, Sample
-from dff.colocalization.stages.chunks import Chunk, Writer, chunk_bytes
-from dff.colocalization.stages.job import READING, SAMPLING, Job
+from dff.colocalization.stages.chunks import Behind, Chunk, chunk_bytes
+from dff.colocalization.stages.job import READING, SAMPLING, Counter, Job
 from dff.colocalization.stages.network import Network
 from dff.colocalization.stages.plan import Plan
 from dff.errors import RunError
@@ -30,12 +30,12 @@ def extract_stage(job: Job) -> None:
         for i in job.ranks.share(range(len(fit_chunks)))
         if chunk_name("rows", i) not in job.folder.manifest
     ]
-    stage = READING if exact else SAMPLING
-    with Writer() as writer:
+    with Behind("writer") as writer:
         todo = {i: fit_chunks[i] for i in own}
-        for count, (index, chunk) in enumerate(run_chunks(job, todo, predict=exact), 1):
+        tally = Counter(job, READING if exact else SAMPLING, own, fit_chunks)
+        for index, chunk in run_chunks(job, todo, predict=exact):
             writer.submit(_save_rows, job.folder, index, chunk)
-            job.progress(stage, count, len(own))
+            tally.add(index)
 
 
 def _save_rows(folder: RunFolder, index: int, chunk: Chunk) -> None:

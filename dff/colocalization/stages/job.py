@@ -14,14 +14,14 @@ from dff.concepts import ConceptBank, Concepts
 from dff.maps.masks import MaskOptions
 
 __all__ = [
-    "FITTING", "OVER_CHUNKS", "PLACING", "READING", "SAMPLING", "WRITING", "Job", "Progress",
-    "silent",
+    "FITTING", "OVER_IMAGES", "PLACING", "READING", "SAMPLING", "WRITING", "Counter", "Job",
+    "Progress", "silent",
 ]  # fmt: skip
 
 READING, SAMPLING = "reading and running the model", "first pass: a sample"
 FITTING, PLACING, WRITING = "factorizing", "placing concepts", "writing tables"
-OVER_CHUNKS = (READING, SAMPLING, PLACING)
-"""The stages whose progress counts chunks of images."""
+OVER_IMAGES = (READING, SAMPLING, PLACING)
+"""The stages whose progress counts images: those of this rank."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,3 +55,27 @@ class Job:
     def bank(self) -> ConceptBank:
         """The concepts, once they are found."""
         return ConceptBank.load(self.folder.file("bank.safetensors"))
+
+
+class Counter:
+    """Reports how many images of this rank's chunks have been through a stage.
+
+    Args:
+        job: whose progress it is.
+        stage: one of :data:`OVER_IMAGES`.
+        own: the numbers of the chunks that are to do.
+        chunks: all chunks.
+    """
+
+    def __init__(
+        self, job: Job, stage: str, own: Sequence[int], chunks: Sequence[Sequence[int]]
+    ) -> None:
+        self.job, self.stage, self.chunks = job, stage, chunks
+        self.done, self.total = 0, sum(len(chunks[i]) for i in own)
+        if own:
+            job.progress(stage, 0, self.total)
+
+    def add(self, index: int) -> None:
+        """Count a chunk."""
+        self.done += len(self.chunks[index])
+        self.job.progress(self.stage, self.done, self.total)

@@ -12,7 +12,9 @@ from dff.errors import UsageError
 __all__ = ["CHUNK", "Plan", "parse_memory", "plan"]
 
 CHUNK = 128
-"""Images in one shard of maps: what is lost at most when a process is killed."""
+"""Images in one shard of maps at most: what is lost at most when a process is killed."""
+FEWEST_IN_CHUNK = 32  # a batch: fewer would cut batches short
+CHUNKS = 64  # where images allow: processes take every N-th chunk, and few chunks share unevenly
 
 FEWEST = 8  # cells of an image that are sampled at least: reading it costs more than they do
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -74,9 +76,9 @@ def plan(images: int, cells: int, channels: int, *, memory: int, seed: int) -> P
         UsageError: not even a few rows fit.
     """
     room = memory // (4 * channels)
-    everything = np.arange(images)
+    everything, chunk = np.arange(images), _chunk(images)
     if images * cells <= room:
-        return Plan(images, cells, True, cells, everything, seed, CHUNK)
+        return Plan(images, cells, True, cells, everything, seed, chunk)
     if room < 64:
         raise UsageError(
             f"--memory of {memory} bytes holds {room} rows of {channels} channels; give more"
@@ -85,7 +87,16 @@ def plan(images: int, cells: int, channels: int, *, memory: int, seed: int) -> P
     count = min(images, room // per_image)
     generator = np.random.default_rng([seed, 0])
     chosen = np.sort(generator.permutation(images)[:count])
-    return Plan(images, cells, False, per_image, chosen, seed, CHUNK)
+    return Plan(images, cells, False, per_image, chosen, seed, chunk)
+
+
+def _chunk(images: int) -> int:
+    """Return the images of a chunk: of whole batches, so many that ranks have equal shares.
+
+    It depends on nothing but the dataset, so that a run goes on with any number of processes.
+    """
+    batches = -(-images // (CHUNKS * FEWEST_IN_CHUNK))
+    return min(CHUNK, FEWEST_IN_CHUNK * max(1, batches))
 
 
 def parse_memory(text: str | int) -> int:
