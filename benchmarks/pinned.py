@@ -1,4 +1,4 @@
-"""Run ``dff`` on one core, that of its number among torchrun's processes, as on a larger machine."""
+"""Run ``dff`` on one core, by its number among torchrun's processes: each has one to itself."""
 
 import os
 

@@ -38,6 +38,7 @@ __all__ = [
     "settings",
     "suggest",
     "swatch",
+    "watched",
     "working",
 ]
 
@@ -183,7 +184,7 @@ def working(task: str) -> Iterator[Callable[[str], None]]:
 
     Yields what changes the text beside it.
     """
-    if not _watched():
+    if not watched():
         yield lambda _: None
         return
     from rich.console import Console
@@ -195,7 +196,7 @@ def working(task: str) -> Iterator[Callable[[str], None]]:
 
 def progress(items: Sequence[Item], task: str) -> Iterator[Item]:
     """Yield items with a progress bar, on a terminal and for more than a few items only."""
-    if not _watched() or len(items) < 8:
+    if not watched() or len(items) < 8:
         yield from items
         return
     from rich.console import Console
@@ -206,7 +207,8 @@ def progress(items: Sequence[Item], task: str) -> Iterator[Item]:
     yield from track(items, escape(clean(task)), console=console, transient=True)
 
 
-def _watched() -> bool:
+def watched() -> bool:
+    """Return whether somebody looks on: progress is shown on a terminal, unless --quiet."""
     return not settings.quiet and sys.stderr is not None and sys.stderr.isatty()
 
 

@@ -28,7 +28,9 @@ class RunOptions:
             as "4G". If those of all images fit, the fit is exact and one forward pass is made;
             else a uniform sample is fitted, and a second pass encodes every image.
         seed: of the sample.
-        precision: "auto" (float32 on CPUs, bfloat16 on GPUs), "float32" or "bfloat16".
+        precision: "float32", "bfloat16", or "auto": bfloat16 on GPUs, and on processors that have
+            it where a trial shows that it is faster and says the same
+            (:mod:`dff.colocalization.precision`).
         batch: images run together.
         workers: threads that read images; None is one for each processor, at most 16.
         strict: an image that cannot be read ends the run.

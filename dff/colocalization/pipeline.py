@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import nn
 
 from dff.colocalization.forecast import Forecast, check_room, forecast
 from dff.colocalization.options import MaskOptions, RunOptions
+from dff.colocalization.precision import Evidence, choose
 from dff.colocalization.ranks import start
 from dff.colocalization.run.finished import Run
-from dff.colocalization.run.folder import RunFolder
+from dff.colocalization.run.folder import RunFolder, read_state
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.opening import open_dataset
 from dff.colocalization.stages import STAGES, Job
@@ -76,11 +77,19 @@ def colocalize(
     job = _job(dataset, out, model, concepts, options, masks, progress or silent)
     folder, ranks = job.folder, job.ranks
     settings = _settings(job, options)
+    with ranks.together("choosing the precision"):
+        evidence = _precision(job, options, settings) if ranks.first else None
+    evidence = ranks.gather(evidence)[0]
+    assert evidence is not None
+    job.network.precision = settings["precision"] = evidence.precision
     with ExitStack() as stack:
         with ranks.together("opening the run"):
             if ranks.first:
                 stack.enter_context(folder.locked())
                 folder.claim(settings, [stage.name for stage in STAGES], force=force)
+                if folder.state.get("precision") != evidence.as_dict():
+                    folder.state["precision"] = evidence.as_dict()
+                    folder.save()
                 repair(job)
                 check_room(job)
         folder.join(ranks.gather(folder.state)[0], ranks.rank)
@@ -105,10 +114,12 @@ def dry_run(
         UsageError, ImageError, ModelError, FactorizationError: as :func:`colocalize`.
     """
     job = _job(dataset, out, model, concepts, options, masks, silent)
+    job.network.precision = _precision(job, options, _settings(job, options)).precision
+    chosen = replace(options, precision=job.network.precision)
 
     def tried(images: Dataset, folder: Path) -> Run:
         return colocalize(
-            images, folder, model=job.network.explainer, concepts=concepts, options=options,
+            images, folder, model=job.network.explainer, concepts=concepts, options=chosen,
             masks=masks,
         )  # fmt: skip
 
@@ -171,6 +182,18 @@ def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
         "masks": asdict(job.masks),
         "level": job.level,
     }  # fmt: skip
+
+
+def _precision(job: Job, options: RunOptions, settings: dict[str, Any]) -> Evidence:
+    """Return which precision to run in: that of the run that is gone on with, else by a trial."""
+    try:
+        before = read_state(job.folder)
+        same = {**before["settings"], "precision": None} == {**settings, "precision": None}
+        if same and before["precision"]["asked"] == options.precision:
+            return Evidence(**before["precision"])
+    except (RunError, KeyError, TypeError):
+        pass  # no run, or none that says so: claiming the folder tells what is wrong
+    return choose(job, options.precision, memory=options.room)
 
 
 def _as_given(concepts: Concepts) -> Any:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dff.cli import options as opt
+from dff.cli.bars import bars
 from dff.cli.console import print_json, print_table, say, settings, suggest, swatch, working
 from dff.cli.settings_file import SaveSettings, SettingsFile, finish
 
@@ -88,7 +85,7 @@ def colocalize(
     precision: Annotated[
         str,
         typer.Option(
-            help="auto (float32 on CPUs, bfloat16 on GPUs), float32 or bfloat16.",
+            help="float32, bfloat16, or auto: by a trial on CPUs, bfloat16 on GPUs.",
             rich_help_panel=_SPEED,
         ),
     ] = "auto",
@@ -136,6 +133,7 @@ def colocalize(
     from dff import colocalization
     from dff.colocalization.ranks import local_device, start
     from dff.colocalization.sources.opening import open_dataset
+    from dff.colocalization.stages.job import OVER_IMAGES
     from dff.colocalization.stages.repair import check_apart
 
     options = colocalization.RunOptions(
@@ -159,7 +157,7 @@ def colocalize(
             )
         _forecast(expected, json=json)
         return
-    with _progress() as advance:
+    with bars(OVER_IMAGES) as advance:
         run = colocalization.colocalize(
             opened, out, model=explainer, concepts=count, options=options, masks=masks,
             force=force, progress=advance,
@@ -169,8 +167,8 @@ def colocalize(
     if report:
         from dff.colocalization.pages import write_report
 
-        with working("writing the report"):
-            write_report(run, run.path / "report.html")
+        with bars() as advance:
+            write_report(run, run.path / "report.html", progress=advance)
     if json:
         print_json(run.summary())
     if explainer.untrained:
@@ -228,37 +226,6 @@ def _number(text: str) -> float | str:
         return text
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar a stage, with rate and time left; nothing where there is no terminal."""
-    if settings.quiet or not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from dff.colocalization.stages.job import OVER_CHUNKS
-    from dff.colocalization.stages.plan import CHUNK
-
-    bars: dict[str, Any] = {}
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = (bar.add_task(stage, total=total, rate=""), time.monotonic())
-            task, since = bars[stage]
-            passed = time.monotonic() - since
-            images = stage in OVER_CHUNKS and done > 1 and passed > 0
-            rate = f"{(done - 1) * CHUNK / passed:.0f} images/s" if images else ""
-            bar.update(task, completed=done, total=total, rate=rate)
-
-        yield report
-
-
 def _report(run: Run) -> None:
     """Print what was found."""
     from dff.concepts import titles
@@ -269,6 +236,8 @@ def _report(run: Run) -> None:
     say(f"{bank.model}, layer {bank.layer}: {counts['images']} images, {way} ({counts['rows']})")
     if output := run.state["settings"]["model"].get("output"):
         say(f"output: {output['kind']} ({output['found']})")
+    if precision := run.state.get("precision"):
+        say(f"{precision['precision']}: {precision['reason']}")
     facts = run.table("concepts").to_pylist()
     scored = any(row["top_classes"] is not None for row in facts)
     print_table(

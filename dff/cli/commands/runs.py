@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dff.cli import options as opt
+from dff.cli.bars import bars
 from dff.cli.console import print_json, print_table, say, settings, working
 from dff.errors import UsageError
 
@@ -152,9 +153,12 @@ def report(
 
     opened = Run(run)
     path = out or opened.path / "report.html"
-    with working("writing the report"):
-        measured = measure(opened, annotations) if annotations else None
-        write_report(opened, path, evaluation=measured, images=images)
+    measured = None
+    if annotations:
+        with working("measuring"):
+            measured = measure(opened, annotations)
+    with bars() as advance:
+        write_report(opened, path, evaluation=measured, images=images, progress=advance)
     if json:
         print_json({"report": str(path)})
         return

@@ -9,6 +9,7 @@ import numpy as np
 from dff.colocalization.run.finished import Run
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.stages.exemplars import best_instances, crops, masks_for
+from dff.colocalization.stages.job import CUTTING, SHOWING, Progress, silent
 from dff.errors import DFFError
 from dff.images import read_image
 from dff.maps import Grid, fitted, upsample, within
@@ -45,14 +46,20 @@ def sampled(
 
 
 def thumbnails(
-    run: Run, dataset: Dataset | None, images: Sequence[int], *, budget: int
+    run: Run,
+    dataset: Dataset | None,
+    images: Sequence[int],
+    *,
+    budget: int,
+    progress: Progress = silent,
 ) -> dict[int, Thumbnail]:
     """Return pictures of images and their maps, until they take `budget` bytes.
 
     Images that are gone are passed over; of a dataset that is (None), all are.
     """
     found: dict[int, Thumbnail] = {}
-    for image in images if dataset is not None else ():
+    for number, image in enumerate(images if dataset is not None else ()):
+        progress(SHOWING, number, len(images))
         try:
             pixels = read_image(dataset.source(image), least=SIDE).pixels if dataset else None
         except (DFFError, OSError):
@@ -73,7 +80,9 @@ def thumbnails(
     return found
 
 
-def best_crops(run: Run, dataset: Dataset | None) -> tuple[list[list[str]], dict[int, list[int]]]:
+def best_crops(
+    run: Run, dataset: Dataset | None, progress: Progress = silent
+) -> tuple[list[list[str]], dict[int, list[int]]]:
     """Return for each concept crops that show it best, and the images that do.
 
     Where the images are gone, the crops are those that the run has kept.
@@ -84,6 +93,7 @@ def best_crops(run: Run, dataset: Dataset | None) -> tuple[list[list[str]], dict
     masks = masks_for(run.folder, best)
     shown = []
     for k, instances in best.items():
+        progress(CUTTING, k, len(best))
         cut = crops(dataset, instances, bank.colors[k], k, masks, count) if dataset else []
         small = [fitted(c, within(c.shape[:2], CROP_SIDE)) for _, c in cut]
         shown.append([jpeg_uri(c, quality=80) for c in small] or _kept_crops(run, k, count))

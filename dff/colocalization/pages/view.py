@@ -16,6 +16,7 @@ from dff.colocalization.pages.gallery import best_crops, places, sampled, thumbn
 from dff.colocalization.pages.overview import class_tables, facts_of, lifts
 from dff.colocalization.run.finished import Run
 from dff.colocalization.sources.dataset import Dataset
+from dff.colocalization.stages.job import Progress, silent
 from dff.colocalization.stages.scores import image_groups
 from dff.concepts import titles
 from dff.errors import DFFError, UsageError
@@ -34,7 +35,12 @@ NEAR = 8
 
 
 def write_report(
-    run: Run, out: str | Path, *, evaluation: Evaluation | None = None, images: int = THUMBNAILS
+    run: Run,
+    out: str | Path,
+    *,
+    evaluation: Evaluation | None = None,
+    images: int = THUMBNAILS,
+    progress: Progress = silent,
 ) -> Path:
     """Write the page of a run, recorded with it so that the same call may replace it.
 
@@ -43,12 +49,14 @@ def write_report(
         out: the HTML file to write.
         evaluation: what :func:`dff.colocalization.evaluate.evaluate` measured; None leaves it out.
         images: how many images are shown, at most; the others stand in the table alone.
+        progress: called with (what is done, how much of it, of how much).
 
     Raises:
         UsageError: `images` is below 0.
         OutputError: something else lies there, the disk is full, ...
     """
-    page, path = run_page(run_view(run, evaluation=evaluation, images=images)), Path(out)
+    view = run_view(run, evaluation=evaluation, images=images, progress=progress)
+    page, path = run_page(view), Path(out)
     inside = os.path.realpath(path.parent) == os.path.realpath(run.path)
     name = path.name if inside else os.path.abspath(path)
     if not os.access(run.path, os.W_OK):  # somebody else's run
@@ -58,7 +66,11 @@ def write_report(
 
 
 def run_view(
-    run: Run, *, evaluation: Evaluation | None = None, images: int = THUMBNAILS
+    run: Run,
+    *,
+    evaluation: Evaluation | None = None,
+    images: int = THUMBNAILS,
+    progress: Progress = silent,
 ) -> RunPage:
     """Return what the page of a run shows (arguments as of :func:`write_report`)."""
     if images < 0:
@@ -71,14 +83,14 @@ def run_view(
     left_out += said
     readable = shown["id"].to_pylist()
     grid = Grid(**run.state["grid"]) if "grid" in run.state else None
-    crops, best = best_crops(run, dataset)
+    crops, best = best_crops(run, dataset, progress)
     all_right = rightness(
         shown["label"].to_pylist(), shown["predicted"].to_pylist(), _class_names(run)
     )
     wrong = [i for i, right in zip(readable, all_right, strict=True) if right == 0]
     room = LARGEST // 2 - strength.size - sum(map(len, map("".join, crops)))
     chosen = sampled(best, wrong, readable, images)
-    pictures = thumbnails(run, dataset, chosen, budget=room)
+    pictures = thumbnails(run, dataset, chosen, budget=room, progress=progress)
     left_out += _unshown(len(pictures), len(readable))
     together, lift = lifts(run)
     return RunPage(

@@ -125,6 +125,7 @@ class Run:
             "output": self.state["settings"]["model"].get("output"),
             **self.state["counts"],
             "exact": self.state["exact"],
+            "precision": self.state.get("precision"),
             "selection": self.selection,
             "rest_share": round(self.bank.rest, 6),
             "concepts": [

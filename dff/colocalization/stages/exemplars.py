@@ -19,7 +19,7 @@ from dff.colocalization.run.coco import annotations_of
 from dff.colocalization.run.folder import RunFolder, chunk_name
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.video import VideoDataset, write_video
-from dff.colocalization.stages.job import Job
+from dff.colocalization.stages.job import CUTTING, SHOWING, Job, Progress, silent
 from dff.concepts import ConceptBank, titles
 from dff.errors import DFFError
 from dff.files import Content
@@ -120,7 +120,7 @@ def outlined(pixels: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.n
 def exemplars_stage(job: Job) -> None:
     """Crops and the contact sheet."""
     bank = job.bank()
-    write_exemplars(job.folder, job.dataset, bank)
+    write_exemplars(job.folder, job.dataset, bank, progress=job.progress)
     if isinstance(job.dataset, VideoDataset):
         _overlay(job, job.dataset, bank)
 
@@ -136,19 +136,26 @@ def _overlay(job: Job, video: VideoDataset, bank: ConceptBank) -> None:
                 pixels = read_image(video.source(image)).pixels
                 shown = upsample(np.clip(maps[position], 0, 1), pixels.shape[:2], job.network.grid)
                 yield overlay(pixels, shown, colors=bank.colors)
+                job.progress(SHOWING, image + 1, len(video))
 
     with job.folder.manifest.writing("overlay.mp4") as path:
         write_video(path, frames(), video.rate)
 
 
 def write_exemplars(
-    folder: RunFolder, dataset: Dataset, bank: ConceptBank, *, count: int = 8
+    folder: RunFolder,
+    dataset: Dataset,
+    bank: ConceptBank,
+    *,
+    count: int = 8,
+    progress: Progress = silent,
 ) -> None:
     """Write exemplars/concept-NN/M.jpg and concepts.png.
 
     Images that have gone meanwhile are passed over.
     """
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
+    progress(CUTTING, 0, len(bank))
     best = {k: best_instances(folder, k, count, apart=apart) for k in range(len(bank))}
     masks = masks_for(folder, best)
     rows = []
@@ -159,6 +166,7 @@ def write_exemplars(
         for number, (plain, _) in enumerate(pictures, 1):
             files[f"exemplars/concept-{k + 1:02d}/{number}.jpg"] = _jpeg(plain)
         rows.append((entry(bank, k, facts[k]), [marked for _, marked in pictures]))
+        progress(CUTTING, k + 1, len(bank))
     files["concepts.png"] = png(contact_sheet(rows, tile=144))
     folder.write(files)
 

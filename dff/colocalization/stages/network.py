@@ -49,8 +49,8 @@ class Network:
     Args:
         explainer: model, layer, preprocessing.
         precision: "float32"; "bfloat16" (autocast: about twice as fast on processors that have
-            it); "auto" is float32 on CPUs, so that results are those of `dff analyze`, and
-            bfloat16 on GPUs.
+            it); "auto" is bfloat16 on GPUs, and on CPUs float32, so that results are those of
+            `dff analyze`, until a trial has shown that they stay so.
 
     Raises:
         UsageError: no such precision, or an explainer with a factorizer of its own.
