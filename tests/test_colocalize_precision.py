@@ -1,4 +1,4 @@
-"""``precision="auto"``: bfloat16 where a trial shows that it says the same, faster; float32 else."""
+"""Precision "auto": bfloat16 where a trial shows that it says the same, faster; else float32."""
 
 import json
 

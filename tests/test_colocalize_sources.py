@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from itertools import pairwise
 
 import fsspec
 import numpy as np
@@ -13,10 +14,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from dff import colocalize
+from dff.colocalization.sources import blocks
 from dff.colocalization.sources.opening import open_dataset
+from dff.colocalization.sources.reader import Reader
 from dff.demo.creatures import render
-from dff.errors import ImageError, UsageError
-from dff.images import read_image
+from dff.errors import ImageError, RunError, UsageError
+from dff.images import Preprocessing, read_image
 
 
 def png(seed: int) -> bytes:
@@ -83,36 +86,127 @@ def test_a_run_of_a_bucket_is_that_of_the_folder(shelf, memory, tmp_path):
     assert (there.path / "concepts.png").is_file()
 
 
-def test_shards_at_an_address(memory):
+def shard_of(count: int, *, first: int = 0) -> bytes:
+    """Return a tar file of images with their labels."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as shard:
-        for i in range(3):
+        for i in range(first, first + count):
             for name, data in ((f"{i}.png", png(i)), (f"{i}.cls", str(i).encode())):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 shard.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def shards(memory):
+    """Two shards of six images each, fetched in small blocks."""
     for number in range(2):
-        memory.pipe(f"/shards/{number:03}.tar", stream.getvalue())
-    dataset = open_dataset("memory://shards/{000..001}.tar")
-    assert len(dataset) == 6
-    assert dataset.labels[4] == "1"
-    np.testing.assert_array_equal(pixels(dataset, 4), render(1, size=64).image)
-    memory.pipe("/shards/001.tar", stream.getvalue()[:2000])
-    with pytest.raises(UsageError, match=r"001\.tar.*as an uncompressed tar file"):
-        open_dataset("memory://shards/{000..001}.tar")
+        memory.pipe(f"/shards/{number:03}.tar", shard_of(6, first=6 * number))
+    return "memory://shards/{000..001}.tar"
 
 
-def test_a_shard_that_is_cut_after_it_was_listed(memory):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as shard:
-        member = tarfile.TarInfo("0.png")
-        member.size = len(png(0))
-        shard.addfile(member, io.BytesIO(png(0)))
-    memory.pipe("/cut.tar", stream.getvalue())
+@pytest.fixture
+def fetched(monkeypatch):
+    """The (file, start) of every request, each of a small block."""
+    requests = []
+    monkeypatch.setattr(blocks, "BLOCK", 4096)
+    plain = MemoryFileSystem.cat_file
+
+    def counted(self, path, start=None, end=None, **options):
+        requests.append((path, start))
+        return plain(self, path, start=start, end=end, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", counted)
+    return requests
+
+
+def test_shards_at_an_address(shards, memory):
+    dataset = open_dataset(shards)
+    assert len(dataset) == 12
+    assert dataset.labels[7] == "7"
+    np.testing.assert_array_equal(pixels(dataset, 7), render(7, size=64).image)
+    np.testing.assert_array_equal(pixels(dataset, 0), render(0, size=64).image)
+
+
+def test_shards_at_an_address_are_fetched_once_a_pass_and_in_order(shards, fetched):
+    dataset = open_dataset(shards)
+    fetched.clear()
+    with Reader(dataset, Preprocessing(size=64), workers=3, ahead=6) as reader:
+        samples = list(reader.stream(range(len(dataset))))
+    assert all(sample.error is None for sample in samples)
+    assert len(fetched) == len(set(fetched)) > 12
+    files = [path for path, _ in fetched]
+    assert files[: files.index(files[-1])] == [files[0]] * files.index(files[-1])
+    starts = [start for path, start in fetched if path == files[0]]
+    assert max(a - b for a, b in pairwise(starts)) <= 2 * 4096  # 3 threads
+
+
+def test_a_run_of_shards_at_an_address_is_that_of_the_files(shards, memory, tmp_path):
+    memory.get("/shards", str(tmp_path / "shards"), recursive=True)
+
+    def stop(stage, done, total):
+        if stage == "factorizing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        colocalize(shards, tmp_path / "there", model="demo", concepts=3, progress=stop)
+    there = colocalize(shards, tmp_path / "there", model="demo", concepts=3)
+    here = colocalize(tmp_path / "shards", tmp_path / "here", model="demo", concepts=3)
+    for name in ("images", "instances", "scores"):
+        assert there.table(name).equals(here.table(name))
+    memory.pipe("/shards/001.tar", shard_of(6, first=7))  # another version
+    with pytest.raises(RunError, match="fingerprint was"):
+        colocalize(shards, tmp_path / "there", model="demo", concepts=3)
+
+
+def test_another_version_of_parquet_is_another_dataset(memory, tmp_path):
+    for seed in (0, 1):
+        pq.write_table(pa.table({"image": [png(seed)]}), tmp_path / f"{seed}.parquet")
+    prints = []
+    for seed in (0, 1):
+        memory.pipe("/p/a.parquet", (tmp_path / f"{seed}.parquet").read_bytes())
+        prints.append(open_dataset("memory://p/a.parquet").fingerprint())
+    assert prints[0] != prints[1]
+
+
+@pytest.mark.parametrize("where", ["memory://cut.tar", "cut.tar"])
+def test_a_shard_that_was_cut_short(where, memory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = shard_of(2)
+    with tarfile.open(fileobj=io.BytesIO(whole)) as shard:
+        third = [member.offset for member in shard][2]
+
+    def put(data: bytes) -> None:
+        memory.pipe("/cut.tar", data)
+        (tmp_path / "cut.tar").write_bytes(data)
+
+    for left, words in (
+        (100, "truncated header"),
+        (700, "unexpected end of data"),
+        (third + 100, "ends within a header"),
+    ):
+        put(whole[:left])
+        with pytest.raises(UsageError, match=rf"cut\.tar.*{words}; fetch or make it again"):
+            open_dataset(where)
+    put(whole[:third])  # nothing is half there
+    with pytest.warns(UserWarning, match="no mark at its end.*are missing"):
+        assert len(open_dataset(where)) == 1
+
+
+def test_a_shard_that_is_cut_after_it_was_listed(memory, tmp_path):
+    """Images before the cut are used, those behind it are rows with an error."""
+    whole = shard_of(6)
+    memory.pipe("/cut.tar", whole)
     dataset = open_dataset("memory://cut.tar")
-    memory.pipe("/cut.tar", stream.getvalue()[:700])
+    offset = dataset.places[4][1]
+    memory.pipe("/cut.tar", whole[: offset + 10])
     with pytest.raises(ImageError, match="the shard ends early"):
-        dataset.source(0)
+        dataset.source(4)
+    run = colocalize(dataset, tmp_path / "run", model="demo", concepts=2)
+    rows = run.table("images").to_pylist()
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["error"] * 2
+    assert all("the shard ends early" in row["error"] for row in rows[4:])
 
 
 @pytest.mark.parametrize("where", ["file", "folder", "pattern", "address"])
@@ -207,19 +301,41 @@ def test_a_list_may_name_addresses(shelf, tmp_path):
         dataset.source(1)
 
 
+class NoCredentialsError(Exception):
+    """As botocore's: no OSError."""
+
+
 class Locked(MemoryFileSystem):
     """A bucket that wants credentials."""
 
     protocol = "locked"
+    error: Exception = PermissionError("Access Denied")
 
-    def find(self, path, **options):
-        raise PermissionError("Access Denied")
+    def refuse(self, *_, **__):
+        raise type(self).error
+
+    find = open = info = cat_file = refuse
 
 
-def test_a_bucket_without_credentials():
+@pytest.fixture
+def locked(monkeypatch):
     fsspec.register_implementation("locked", Locked, clobber=True)
-    with pytest.raises(UsageError, match="cannot list locked://bucket: Access Denied; give the"):
-        open_dataset("locked://bucket")
+    return Locked
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("Access Denied"), NoCredentialsError("Unable to locate credentials")]
+)
+@pytest.mark.parametrize(
+    ("address", "task"),
+    [("locked://bucket", "list"), ("locked://bucket/a.tar", "open"),
+     ("locked://bucket/{0..3}.tar", "open"), ("locked://bucket/a.parquet", "open")],
+)  # fmt: skip
+def test_a_bucket_without_credentials(address, task, error, locked, monkeypatch):
+    monkeypatch.setattr(locked, "error", error)
+    words = rf"cannot {task} locked://bucket\S*: {error}; give the store's credentials as its own"
+    with pytest.raises(UsageError, match=words):
+        open_dataset(address)
 
 
 @pytest.mark.parametrize(

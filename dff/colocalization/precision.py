@@ -100,7 +100,7 @@ def _bytes(network: Network) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """Rows (n, cells, channels), classes (n,) or None, and the seconds it took, in one precision."""
+    """Rows (n, cells, channels), classes (n,) or None, and the seconds it took."""
 
     rows: Tensor
     classes: Tensor | None

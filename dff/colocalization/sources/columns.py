@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dff.colocalization.sources.dataset import Dataset
-from dff.colocalization.sources.remote import is_address, opened, store_of
+from dff.colocalization.sources.remote import is_address, opened, store_of, versions
 from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
 
@@ -144,6 +144,9 @@ class ParquetDataset(Dataset):
         self.groups, self.column = groups, column
         self._read: OrderedDict[_Group, list[Any]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def facts(self) -> list[str]:
+        return versions(list(dict.fromkeys(group.file for group in self.groups)))
 
     def file(self, index: int) -> str | None:
         file = self._group(index).file

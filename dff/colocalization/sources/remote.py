@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dff.colocalization.sources.dataset import Dataset
@@ -16,7 +16,7 @@ from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
 from dff.images.addresses import shown
 
-__all__ = ["RemoteDataset", "is_address", "opened", "store_of"]
+__all__ = ["RemoteDataset", "is_address", "opened", "store_of", "versions"]
 
 VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "mtime", "created", "size")
 """What stores tell of a file's version, the surest first."""
@@ -53,13 +53,33 @@ def opened(path: str) -> Any:
     """Return a file, local or at an address, opened to read bytes.
 
     Raises:
-        UsageError: its store cannot be opened.
-        OSError: it cannot.
+        UsageError: its store cannot be opened, or refuses it.
+        OSError: a local file cannot.
     """
     if not is_address(path):
         return open(path, "rb")
     system, inner = store_of(path)
-    return system.open(inner, "rb")
+    try:
+        return system.open(inner, "rb")
+    except Exception as error:
+        raise UsageError(_refused(path, error, "open")) from None
+
+
+def versions(addresses: Sequence[str]) -> list[str]:
+    """Return what stores tell of the versions of files, those at addresses, in order.
+
+    Raises:
+        UsageError: a store refuses it.
+    """
+    found = []
+    for address in addresses:
+        if is_address(address):
+            system, inner = store_of(address)
+            try:
+                found.append(_version(system.info(inner)))
+            except Exception as error:
+                raise UsageError(_refused(address, error, "open")) from None
+    return found
 
 
 class RemoteDataset(Dataset):
@@ -103,14 +123,14 @@ def _version(facts: Mapping[str, Any]) -> str:
     return next((str(facts[name]) for name in VERSIONS if facts.get(name) is not None), "")
 
 
-def _refused(address: str, error: Exception) -> str:
+def _refused(address: str, error: Exception, task: str = "list") -> str:
     """Return why a store did not answer, with what most often helps."""
     text = f"{type(error).__name__} {error}".lower()
     denied = isinstance(error, PermissionError) or any(
         word in text for word in ("credential", "denied", "forbidden", "unauthorized", "401", "403")
     )
     help_ = "; give the store's credentials as its own tools take them" if denied else ""
-    return f"cannot list {shown(address)}: {_reason(error)}{help_}"
+    return f"cannot {task} {shown(address)}: {_reason(error)}{help_}"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,8 @@
-"""Tar shards (WebDataset), local or at an address: found by headers, read by offsets."""
+"""Tar shards (WebDataset), local or at an address: found by headers, read by offsets.
+
+At an address they are fetched from front to back, in blocks (``blocks``): once for the headers,
+and once in each pass.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import glob
 import os
 import re
 import tarfile
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
+from dff.colocalization.sources.blocks import Blocks
 from dff.colocalization.sources.dataset import Dataset
-from dff.colocalization.sources.remote import is_address, opened, store_of
+from dff.colocalization.sources.remote import is_address, opened, versions
 from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
+from dff.images.addresses import shown
 
 __all__ = ["TarDataset", "open_tars", "tar_files"]
 
@@ -30,6 +38,10 @@ class TarDataset(Dataset):
     ) -> None:
         super().__init__("tar", root, paths, labels)
         self.places = places
+        self._blocks = Blocks()
+
+    def facts(self) -> list[str]:
+        return versions(list(dict.fromkeys(file for file, _, _ in self.places)))
 
     def file(self, index: int) -> str | None:
         file = self.places[index][0]
@@ -38,20 +50,17 @@ class TarDataset(Dataset):
     def source(self, index: int) -> Source:
         file, offset, length = self.places[index]
         try:
-            data = _part(file, offset, length)
-        except OSError as error:
-            raise ImageError(f"cannot read {file}: {error.strerror or error}") from None
+            if is_address(file):
+                data = self._blocks.read(file, offset, length)
+            else:
+                with open(file, "rb") as shard:
+                    data = os.pread(shard.fileno(), length, offset)
+        except Exception as error:  # a store may raise anything
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError(f"cannot read {shown(file)}: {reason}") from None
         if len(data) < length:
             raise ImageError(f"cannot read {self.paths[index]}: the shard ends early")
         return data
-
-
-def _part(file: str, offset: int, length: int) -> bytes:
-    if is_address(file):
-        system, inner = store_of(file)
-        return bytes(system.cat_file(inner, start=offset, end=offset + length))
-    with open(file, "rb") as shard:
-        return os.pread(shard.fileno(), length, offset)
 
 
 def tar_files(path: str) -> list[str]:
@@ -84,7 +93,7 @@ def open_tars(files: Sequence[str]) -> TarDataset:
     """List the images of tar files; ``KEY.cls`` beside ``KEY.jpg`` is its label.
 
     Raises:
-        UsageError: a file is not a tar file, or compressed.
+        UsageError: a file is not a tar file, compressed, or cut short.
     """
     files = [file if is_address(file) else os.path.abspath(file) for file in files]
     root = os.path.dirname(files[0])
@@ -93,8 +102,28 @@ def open_tars(files: Sequence[str]) -> TarDataset:
         try:
             rows += _members(file)
         except (tarfile.TarError, OSError) as error:
-            raise UsageError(f"cannot read {file!r} as an uncompressed tar file: {error}") from None
+            raise UsageError(
+                f"cannot read {shown(file)!r} as an uncompressed tar file: {error}; fetch or "
+                "make it again, or leave it out"
+            ) from None
     return TarDataset(root, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+
+
+def _check_end(file: str, handle: Any, offset: int) -> None:
+    """Refuse a shard that ends within a header, and warn of one without an end.
+
+    Two blocks of zeros end a tar file. Python takes any end for one.
+    """
+    handle.seek(offset)
+    left = len(handle.read(tarfile.BLOCKSIZE))
+    if left == 0:
+        warnings.warn(
+            f"{shown(file)!r} has no mark at its end: if it was cut short, the images after that "
+            "are missing",
+            stacklevel=2,
+        )
+    elif left < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends within a header")
 
 
 def _members(file: str) -> list[tuple[str, str | None, tuple[str, int, int]]]:
@@ -112,6 +141,7 @@ def _members(file: str) -> list[tuple[str, str | None, tuple[str, int, int]]]:
                 if content is not None:
                     labels[stem] = content.read().decode("utf-8", "replace").strip()
             shard.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+        _check_end(file, handle, shard.offset)
     name = os.path.basename(file)
     return [
         (f"{name}/{inner}", labels.get(os.path.splitext(inner)[0]), position)
