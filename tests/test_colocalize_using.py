@@ -219,7 +219,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
              "--size", 32, "--layer", "layer4"]  # fmt: skip
     status, text, errors = command(capsys, *words)
     assert (status, errors) == (0, "")
-    assert "1 images could not be read" in text
+    assert "1 of 9 images (11%) could not be read" in text
     assert "concepts.png" in text
     status, text, _ = command(capsys, *words, "--json")
     assert status == 0
@@ -248,3 +248,40 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     )  # fmt: skip
     assert status == 0
     assert json.loads(text)["concepts"][0]["name"] == "blob"
+
+
+@pytest.mark.parametrize("memory", ["4G", "10k"])  # one pass, and two
+def test_a_third_of_the_images_is_broken(memory, tmp_path, capsys):
+    """The run goes on without them, counts them and says so; --strict ends it."""
+    (tmp_path / "net.py").write_text(FACTORY)
+    data, out = photos(tmp_path / "data", 40), tmp_path / "run"
+    paths = sorted(data.rglob("*.png"))
+    broken = paths[::10] + paths[3::10] + paths[7::10]  # 30%
+    for i, path in enumerate(broken):
+        whole = path.read_bytes()
+        path.write_bytes((b"", b"no image", whole[: len(whole) // 2])[i % 3])
+    words = ["colocalize", data, "-k", 2, "--model", f"{tmp_path}/net.py:make", "--size", 32,
+             "--layer", "layer4", "--memory", memory]  # fmt: skip
+    status, text, errors = command(capsys, *words, "--out", tmp_path / "strict", "--strict")
+    assert (status, text) == (1, "")
+    assert "--strict; without it, the run goes on without such images" in errors
+    status, text, errors = command(capsys, *words, "--out", out)
+    assert (status, errors) == (0, "")
+    assert "12 of 40 images (30%) could not be read: images.parquet says why" in text
+    run = Run(out)
+    assert run.state["exact"] is (memory == "4G")
+    rows = run.table("images").to_pylist()
+    wrong = {str(data / row["path"]) for row in rows if row["status"] == "error"}
+    assert wrong == set(map(str, broken))
+    assert all((row["error"] is None) == (row["status"] == "ok") for row in rows)
+    assert len(run.table("instances")) == 28 * 2
+    assert not set(run.table("instances")["image_id"].to_pylist()) & {
+        row["id"] for row in rows if row["status"] == "error"
+    }
+    # What --strict had done before it ended is not lost, and a finished run is judged, too.
+    again = [*words, "--out", tmp_path / "strict"]
+    assert command(capsys, *again)[0] == 0
+    assert Run(tmp_path / "strict").table("instances").equals(run.table("instances"))
+    status, _, errors = command(capsys, *again, "--strict")
+    assert status == 1
+    assert "12 images could not be read; images.parquet names them" in errors

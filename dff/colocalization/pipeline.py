@@ -64,7 +64,8 @@ def colocalize(
         force: start over where the folder holds a run of other settings. Only files that the run
             recorded as its own are removed.
         progress: called with (what is done, how much of it, of how much): images where it is
-            one of :data:`~dff.colocalization.stages.job.OVER_IMAGES`, else steps.
+            one of :data:`~dff.colocalization.stages.job.OVER_IMAGES`, else steps; of 0 where
+            nobody knows how many.
 
     Returns:
         The finished run.

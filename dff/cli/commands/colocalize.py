@@ -259,8 +259,9 @@ def _report(run: Run) -> None:
     )
     if run.selection is not None:
         say(f"{run.selection['reason']}: {run.path / 'selection.png'}")
-    if counts["unreadable"]:
-        say(f"{counts['unreadable']} images could not be read: see images.parquet")
+    if wrong := counts["unreadable"]:
+        share = f"{wrong} of {counts['images']} images ({wrong / counts['images']:.0%})"
+        say(f"{share} could not be read: images.parquet says why")
     say(f"{counts['instances']} boxes and masks; the concepts at a glance:")
     say(str(run.path / "concepts.png"))
     if (run.path / "overlay.mp4").exists():

@@ -77,6 +77,7 @@ def thumbnails(
         if budget < 0:
             break
         found[image] = one
+    progress(SHOWING, len(images), len(images))
     return found
 
 
@@ -97,6 +98,7 @@ def best_crops(
         cut = crops(dataset, instances, bank.colors[k], k, masks, count) if dataset else []
         small = [fitted(c, within(c.shape[:2], CROP_SIDE)) for _, c in cut]
         shown.append([jpeg_uri(c, quality=80) for c in small] or _kept_crops(run, k, count))
+    progress(CUTTING, len(best), len(best))
     return shown, {k: [one.image for one in row] for k, row in best.items()}
 
 

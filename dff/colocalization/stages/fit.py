@@ -42,7 +42,7 @@ START_ROWS_PER_CONCEPT = 512
 
 def fit_stage(job: Job) -> None:
     """Factorize the rows; rank 0 writes the bank, and how its number of concepts was chosen."""
-    job.progress(FITTING, 0, 1)
+    job.progress(FITTING, 0, 0)  # until it has settled, which nobody knows beforehand
     count = len(job.plan.fit_chunks)
     paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
     bank, rows, selection = fit_bank(paths, job.concepts, job.network, job.ranks)

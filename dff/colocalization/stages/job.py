@@ -25,6 +25,7 @@ OVER_IMAGES = (READING, SAMPLING, PLACING)
 """The stages whose progress counts images: those of this rank."""
 
 Progress = Callable[[str, int, int], None]
+"""Called with (stage, how much is done, of how much); 0 in all where nobody knows."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
