@@ -338,6 +338,51 @@ def test_a_bucket_without_credentials(address, task, error, locked, monkeypatch)
         open_dataset(address)
 
 
+@pytest.mark.parametrize("given", ["memory://shards/{000..001}.tar", "memory://shelf"])
+def test_credentials_that_run_out_end_the_run_and_no_image_is_lost(
+    given, shelf, shards, tmp_path, monkeypatch
+):
+    plain, asked = MemoryFileSystem.cat_file, []
+    monkeypatch.setattr(blocks, "BLOCK", 4096)
+
+    def expires(self, path, **options):
+        asked.append(path)
+        if len(asked) > 3:
+            raise NoCredentialsError("The token has expired")
+        return plain(self, path, **options)
+
+    whole = colocalize(given, tmp_path / "whole", model="demo", concepts=2)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", expires)
+    with pytest.raises(RunError, match=r"token has expired; give the store's.*where it stopped"):
+        colocalize(given, tmp_path / "run", model="demo", concepts=2)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", plain)
+    run = colocalize(given, tmp_path / "run", model="demo", concepts=2)
+    assert run.state["counts"]["unreadable"] == 0
+    assert run.table("instances").equals(whole.table("instances"))
+
+
+def test_a_name_that_sounds_like_credentials_is_none(memory):
+    memory.pipe("/b/credentials/401.png", png(0))
+    dataset = open_dataset("memory://b")
+    memory.rm("/b/credentials/401.png")
+    with pytest.raises(ImageError, match="credentials/401"):
+        dataset.source(0)
+
+
+def test_one_image_that_may_not_be_read_is_a_row(shelf, tmp_path, monkeypatch):
+    plain = MemoryFileSystem.cat_file
+
+    def refuses(self, path, **options):
+        if path.endswith("2.png"):
+            raise PermissionError("Access Denied")
+        return plain(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuses)
+    run = colocalize(shelf, tmp_path / "run", model="demo", concepts=2)
+    errors = [row["error"] for row in run.table("images").to_pylist() if row["error"]]
+    assert errors == ["cannot read dogs/2.png: Access Denied"]
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

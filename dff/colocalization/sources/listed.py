@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dff.colocalization.sources.dataset import Dataset
-from dff.colocalization.sources.remote import is_address, opened
-from dff.errors import ImageError, UsageError
+from dff.colocalization.sources.remote import is_address, opened, unread
+from dff.errors import UsageError
 from dff.images import IMAGES, Source
-from dff.images.addresses import shown
 
 __all__ = ["FileDataset", "files_below", "listed", "tabled"]
 
@@ -34,7 +33,7 @@ class FileDataset(Dataset):
             with opened(path) as file:
                 return bytes(file.read())
         except Exception as error:
-            raise ImageError(f"cannot read {shown(path)}: {error}") from None
+            raise unread(path, error) from None
 
     def file(self, index: int) -> str | None:
         path = self.paths[index]

@@ -18,7 +18,7 @@ import numpy as np
 
 from dff.colocalization.sources.dataset import Dataset
 from dff.colocalization.sources.stamps import Stamp, status
-from dff.errors import DFFError
+from dff.errors import DFFError, RunError
 from dff.images import Preprocessing, Source, read_image
 
 __all__ = ["Reader", "Sample", "read_sample"]
@@ -80,7 +80,11 @@ class Reader:
 
 
 def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> Sample:
-    """Read one image; whatever is wrong with it becomes its error."""
+    """Read one image; whatever is wrong with it becomes its error.
+
+    Raises:
+        RunError: its store takes no more requests: no image can be read.
+    """
     path = dataset.file(index)
     stamp = None if path is None else status(path)  # before it is read: a later change shows
     try:
@@ -90,6 +94,8 @@ def read_sample(dataset: Dataset, index: int, preprocessing: Preprocessing) -> S
             picture = read_image(source, least=preprocessing.size)
         height, width = picture.full_size
         return Sample(preprocessing.resize(picture), width, height, stamp=stamp)
+    except RunError:
+        raise
     except Exception as error:
         return Sample(None, error=_explained(dataset, index, error), stamp=stamp)
 

@@ -12,14 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dff.colocalization.sources.dataset import Dataset
-from dff.errors import ImageError, UsageError
+from dff.errors import DFFError, ImageError, RunError, UsageError
 from dff.images import IMAGES, Source
 from dff.images.addresses import shown
 
-__all__ = ["RemoteDataset", "is_address", "opened", "store_of", "versions"]
+__all__ = ["RemoteDataset", "is_address", "opened", "store_of", "unread", "versions"]
 
 VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "mtime", "created", "size")
 """What stores tell of a file's version, the surest first."""
+
+
+CREDENTIALS = ("credential", "unauthorized", "expiredtoken", "token has expired")
+DENIED = ("denied", "forbidden", "401", "403")
+"""What stores say, in lower case: who you are is missing, or you may not."""
+HELP = "; give the store's credentials as its own tools take them"
 
 
 def is_address(path: str) -> bool:
@@ -98,7 +104,7 @@ class RemoteDataset(Dataset):
         try:
             return bytes(self.system.cat_file(self.files[index]))
         except Exception as error:
-            raise ImageError(f"cannot read {self.paths[index]}: {_reason(error)}") from None
+            raise unread(self.paths[index], error) from None
 
     def facts(self) -> list[str]:
         return self.versions
@@ -123,14 +129,29 @@ def _version(facts: Mapping[str, Any]) -> str:
     return next((str(facts[name]) for name in VERSIONS if facts.get(name) is not None), "")
 
 
+def unread(name: str, error: Exception) -> DFFError:
+    """Return why an image at an address was not read: its own error, or the end of the run.
+
+    A store that wants credentials has nothing against the image: they are missing, or ran out.
+    """
+    if not isinstance(error, FileNotFoundError) and _has(error, CREDENTIALS, besides=name):
+        return RunError(
+            f"cannot read {shown(name)}: {_reason(error)}{HELP}, and start the same command again: "
+            "it goes on where it stopped"
+        )
+    return ImageError(f"cannot read {shown(name)}: {getattr(error, 'strerror', None) or error}")
+
+
 def _refused(address: str, error: Exception, task: str = "list") -> str:
     """Return why a store did not answer, with what most often helps."""
+    denied = isinstance(error, PermissionError) or _has(error, (*CREDENTIALS, *DENIED))
+    return f"cannot {task} {shown(address)}: {_reason(error)}{HELP if denied else ''}"
+
+
+def _has(error: Exception, words: Sequence[str], *, besides: str = "") -> bool:
     text = f"{type(error).__name__} {error}".lower()
-    denied = isinstance(error, PermissionError) or any(
-        word in text for word in ("credential", "denied", "forbidden", "unauthorized", "401", "403")
-    )
-    help_ = "; give the store's credentials as its own tools take them" if denied else ""
-    return f"cannot {task} {shown(address)}: {_reason(error)}{help_}"
+    text = text.replace(besides.lower(), "") if besides else text
+    return any(word in text for word in words)
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from dff.colocalization.sources.blocks import Blocks
 from dff.colocalization.sources.dataset import Dataset
-from dff.colocalization.sources.remote import is_address, opened, versions
+from dff.colocalization.sources.remote import is_address, opened, unread, versions
 from dff.errors import ImageError, UsageError
 from dff.images import IMAGES, Source
 from dff.images.addresses import shown
@@ -56,8 +56,7 @@ class TarDataset(Dataset):
                 with open(file, "rb") as shard:
                     data = os.pread(shard.fileno(), length, offset)
         except Exception as error:  # a store may raise anything
-            reason = getattr(error, "strerror", None) or error
-            raise ImageError(f"cannot read {shown(file)}: {reason}") from None
+            raise unread(file, error) from None
         if len(data) < length:
             raise ImageError(f"cannot read {self.paths[index]}: the shard ends early")
         return data

@@ -19,7 +19,7 @@ from dff.colocalization.stages.chunks import Behind, Chunk, chunk_facts, load_ch
 from dff.colocalization.stages.extract import run_chunks
 from dff.colocalization.stages.job import PLACING, Counter, Job
 from dff.concepts import ConceptBank
-from dff.errors import DFFError
+from dff.errors import DFFError, RunError
 from dff.images import read_image
 from dff.maps import fitted, within
 from dff.maps.masks import GUIDE_SIDE
@@ -122,6 +122,8 @@ def _guide(job: Job, image: int) -> np.ndarray | None:
     """Return a small version of a photo, None where it cannot be read (any more)."""
     try:
         pixels = read_image(job.dataset.source(image), least=GUIDE_SIDE).pixels
+    except RunError:
+        raise  # no image can be read any more
     except (DFFError, OSError):
         return None
     return fitted(pixels, within(pixels.shape[:2], GUIDE_SIDE, least=2))
