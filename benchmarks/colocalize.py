@@ -2,7 +2,7 @@
 
     python benchmarks/colocalize.py speed --photos FOLDER --weights FILE   # images/s, whole run
     python benchmarks/colocalize.py memory --counts 1000,4000,16000       # peak of the process
-    python benchmarks/colocalize.py ranks                                 # 1 and 2 processes
+    python benchmarks/colocalize.py ranks --pin --images 1000             # 1 and 2 processes
     python benchmarks/colocalize.py quality --images 1000                 # against a peer's DFF
 
 The floor of `speed` is the same reader with a bare forward pass (channels-last, inference mode)
