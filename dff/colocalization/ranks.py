@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -44,19 +44,28 @@ class Ranks:
         """Return the values of all ranks, in order.
 
         Raises:
-            RunError: a rank has ended.
+            RunError: a rank has ended, or has failed meanwhile (its message is given).
         """
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        try:
+        with self._all_alive():
             dist.all_gather_object(values, value)
-        except (RuntimeError, ValueError, EOFError) as error:
-            raise RunError(
-                f"rank {self.rank} lost the other processes: one of them ended. Look at its "
-                "output, and start the same command again: it goes on where this one stopped"
-            ) from error
-        return values
+        return self._sound(values)
+
+    def collect(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in order, on the first; nothing on the others.
+
+        Raises:
+            RunError: as :meth:`gather`.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.first else None
+        self.gather(None)  # all come this far, or all hear why not
+        with self._all_alive():
+            dist.gather_object(value, values)
+        return values or []
 
     @contextmanager
     def together(self, task: str) -> Iterator[None]:
@@ -65,19 +74,44 @@ class Ranks:
         Raises:
             RunError: it failed on another rank; its message is given.
         """
-        failure: str | None = None
         try:
             yield
         except DFFError as error:
-            if self.size > 1:
-                failure = str(error)
-                self.gather(failure)
+            if self.size > 1 and not isinstance(error, _KnownError):
+                with suppress(RunError):
+                    self.gather(_Failure(self.rank, task, str(error)))
             raise
-        if self.size > 1:
-            reports = self.gather(failure)
-            for rank, report in enumerate(reports):
-                if report is not None:
-                    raise RunError(f"rank {rank} failed at {task}: {report}")
+        self.gather(None)
+
+    @contextmanager
+    def _all_alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise _KnownError(
+                f"rank {self.rank} lost the other processes: one of them ended. Look at its "
+                "output, and start the same command again: it goes on where this one stopped"
+            ) from error
+
+    @staticmethod
+    def _sound(values: list[Any]) -> list[Any]:
+        for value in values:
+            if isinstance(value, _Failure):
+                raise _KnownError(f"rank {value.rank} failed at {value.task}: {value.message}")
+        return values
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a rank that failed sends in place of the value that the others wait for."""
+
+    rank: int
+    task: str
+    message: str
+
+
+class _KnownError(RunError):
+    """An end that all ranks know of already."""
 
 
 def start() -> Ranks:
@@ -85,9 +119,11 @@ def start() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if not dist.is_available() or (size < 2 and not dist.is_initialized()):
         return Ranks()
+    device = local_device()
+    if device is not None:
+        torch.cuda.set_device(device)  # what "cuda" means from now on, also where nobody asks here
     if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(_backend(), timeout=PATIENCE)
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
@@ -96,3 +132,9 @@ def local_device() -> str | None:
     if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
         return None
     return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+
+
+def _backend() -> str:
+    """Return gloo for what lies in memory, and NCCL for GPUs, of which it wants one a rank."""
+    own = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and own else "gloo"

@@ -163,8 +163,10 @@ def pass_over(
     projected = rounded if basis is None else multiply(rounded, basis.T)
 
     def gather(part: Rows) -> tuple[Tensor, Tensor]:
-        part_cross = torch.zeros_like(projected, dtype=gram.dtype)
-        part_gram, converted = torch.zeros_like(gram), Converter(precision)
+        # Sums over blocks in float64: the same to rounding, in whichever order they are added.
+        part_cross = torch.zeros_like(projected, dtype=torch.float64)
+        part_gram = torch.zeros_like(gram, dtype=torch.float64)
+        converted = Converter(precision)
         for where, values in part.blocks():
             if inspector is not None:
                 inspector(values)
@@ -173,13 +175,14 @@ def pass_over(
             rounded_codes = block_codes.to(precision)
             part_cross += multiply(rounded_codes, block)
             exact_codes = rounded_codes.to(gram.dtype)
-            part_gram.addmm_(exact_codes, exact_codes.T)
+            part_gram += exact_codes @ exact_codes.T
         return part_cross, part_gram
 
     gathered = zip(*side_by_side(gather, rows.parts()), strict=True)
     cross, codes_gram = (sum(sums[1:], sums[0]) for sums in gathered)
-    statistics = Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
-    return summed(statistics, settings.total)
+    statistics = summed(Statistics(cross, codes_gram), settings.total)
+    cross, codes_gram = statistics.cross.to(gram.dtype), statistics.gram.to(gram.dtype)
+    return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
 
 
 def summed(statistics: Statistics, total: Total) -> Statistics:
@@ -193,7 +196,7 @@ def summed(statistics: Statistics, total: Total) -> Statistics:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Codes (k, n), <A, WₖHₖ> (k,) float64, and Wᵀ W (k, k), of one process's rows."""
+    """Codes (k, n), <A, WₖHₖ> (k,) and Wᵀ W (k, k) in float64, of one process's rows."""
 
     codes: Tensor
     agreement: Tensor
@@ -214,23 +217,25 @@ def encode_rows(
     gram = components @ components.T
     codes = components.new_empty(len(components), rows.shape[0]) if start is None else start
 
-    def gather(part: Rows) -> Tensor:
-        cross = components.new_empty(len(components), part.shape[0])
-        converted, done, stop = Converter(components.dtype), 0, 0
+    def gather(part: Rows) -> tuple[Tensor, Tensor]:
+        agreement = components.new_zeros(len(components), dtype=torch.float64)
+        part_gram = torch.zeros_like(gram, dtype=torch.float64)
+        converted = Converter(components.dtype)
         for where, values in part.blocks():
             if inspector is not None:
                 inspector(values)
-            block = converted(values)
-            cross[:, done : done + len(block)] = multiply(components, block.T)
-            done, stop = done + len(block), where.stop
-        part_codes = codes[:, stop - done : stop]
-        if start is None:
-            part_codes.copy_(least_squares(gram, cross).clamp_min_(0))
-        encode(part_codes, gram, cross)
-        return cross.mul_(part_codes).sum(1, dtype=torch.float64)
+            block, block_codes = converted(values), codes[:, where]
+            cross = multiply(components, block.T)
+            if start is None:
+                block_codes.copy_(least_squares(gram, cross).clamp_min_(0))
+            encode(block_codes, gram, cross)
+            agreement += cross.mul_(block_codes).sum(1, dtype=torch.float64)
+            part_gram += block_codes @ block_codes.T
+        return agreement, part_gram
 
-    agreements = side_by_side(gather, rows.parts())
-    return Encoding(codes, sum(agreements[1:], agreements[0]), codes @ codes.T)
+    gathered = zip(*side_by_side(gather, rows.parts()), strict=True)
+    agreement, codes_gram = (sum(sums[1:], sums[0]) for sums in gathered)
+    return Encoding(codes, agreement, codes_gram)
 
 
 @dataclass(frozen=True)

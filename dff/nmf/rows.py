@@ -54,10 +54,7 @@ class Rows(Protocol):
         """Yield (which rows, their values (b, c) in float32, float64 or bfloat16), in order."""
 
     def parts(self) -> Sequence[Rows]:
-        """Return rows that together are these, in order, to work on side by side.
-
-        Their blocks say which rows of the whole they are.
-        """
+        """Return rows that together are these; their blocks say which rows of the whole."""
 
 
 class InMemory:
@@ -102,17 +99,18 @@ class RowBlocks:
     """The rows of a matrix too large for memory, as blocks that can be read again and again.
 
     Args:
-        source: an iterable that starts over each time: a list of arrays or memory maps, or an
-            object whose ``__iter__`` reads or computes them anew. Each block is (rows, c), numpy or
-            torch, float16 and bfloat16 included; it is read in pieces as float32 (float64 stays).
-            A generator runs once only and is refused.
+        source: an iterable that starts over each time: a list of arrays or memory maps, which may
+            be read side by side, or an object whose ``__iter__`` reads or computes them anew. Each
+            block is (rows, c), numpy or torch, float16 and bfloat16 included; it is read in pieces
+            as float32 (float64 stays). A generator runs once only and is refused.
+        row_offset: how many rows lie before these, where they are a part of a whole.
 
     Raises:
         UsageError: not an iterable that starts over.
         FactorizationError: blocks that are not matrices, or not of one width; no rows at all.
     """
 
-    def __init__(self, source: Iterable[Any]) -> None:
+    def __init__(self, source: Iterable[Any], row_offset: int = 0) -> None:
         if not hasattr(source, "__iter__") or iter(source) is source:
             raise UsageError(
                 "expected row blocks that can be read more than once, got "
@@ -120,6 +118,7 @@ class RowBlocks:
                 "whose __iter__ starts over"
             )
         self._source = source
+        self._row_offset = row_offset
         self._shape: tuple[int, int] | None = None
 
     @property
@@ -155,7 +154,8 @@ class RowBlocks:
             for start in range(0, len(block), height):
                 piece = as_tensor(block[start : start + height])
                 piece = piece if piece.dtype == torch.float64 else exact(piece)
-                yield slice(first, first + len(piece)), piece
+                place = self._row_offset + first
+                yield slice(place, place + len(piece)), piece
                 first += len(piece)
         if first != self.shape[0]:
             raise FactorizationError(
@@ -164,8 +164,15 @@ class RowBlocks:
             )
 
     def parts(self) -> list[RowBlocks]:
-        """Return the whole: one reader reads it in order."""
-        return [self]
+        """Return runs of a list's blocks, one for each worker, none divided; or else the whole."""
+        source, parts, first = self._source, [], self._row_offset
+        if not isinstance(source, (list, tuple)):
+            return [self]
+        count = min(workers(self.shape[0] * self.shape[1]), len(source))
+        for a, b in pairwise(len(source) * index // count for index in range(count + 1)):
+            parts.append(RowBlocks(source[a:b], first))
+            first += parts[-1].shape[0]
+        return parts
 
 
 @dataclass(frozen=True)

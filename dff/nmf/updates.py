@@ -144,9 +144,9 @@ class Statistics:
 
     def loss(self, components: Tensor, energy: float) -> float:
         """Return ||A - W H||² for H = `components`, given `energy` = ||A||²."""
-        overlap = torch.mm(components, components.T)
-        twice = 2 * float(torch.dot(self.cross.flatten(), components.flatten()))
-        return energy - twice + float(torch.dot(self.gram.flatten(), overlap.flatten()))
+        h = components.double()
+        twice = 2 * float(torch.dot(self.cross.double().flatten(), h.flatten()))
+        return energy - twice + float(torch.dot(self.gram.double().flatten(), (h @ h.T).flatten()))
 
     def explained(self, components: Tensor) -> Tensor:
         """Return :func:`explained` of each component, (k,), float64."""

@@ -5,10 +5,11 @@ Each rank holds its own rows; only sums over them travel (see :mod:`dff.nmf.back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -32,12 +33,14 @@ from dff.concepts import (
 from dff.errors import FactorizationError, UsageError
 from dff.explain.sweep import drawn_curve, selection_facts
 from dff.files import Content, json_text
+from dff.nmf import RowBlocks
 from dff.rendering.files import png
 
 __all__ = ["fit_bank", "fit_stage", "load_rows"]
 
 START_ROWS = 8192  # the start is fitted on so many rows at least
 START_ROWS_PER_CONCEPT = 512
+MOST_CODES = 1 << 22  # rows that full presence and unions are read off, evenly spread
 
 
 def fit_stage(job: Job) -> None:
@@ -46,7 +49,7 @@ def fit_stage(job: Job) -> None:
     count = len(job.plan.fit_chunks)
     paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
     bank, rows, selection = fit_bank(paths, job.concepts, job.network, job.ranks)
-    if job.ranks.first:
+    if bank is not None:
         files: dict[str, Content] = {"bank.safetensors": bank.to_bytes()}
         if selection is not None:
             files["selection.json"] = json_text(selection_facts(selection))
@@ -73,11 +76,14 @@ def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
 
 def fit_bank(
     paths: Sequence[Path], concepts: Concepts, network: Network, ranks: Ranks
-) -> tuple[ConceptBank, int, Selection | None]:
-    """Factorize the rows of all ranks.
+) -> tuple[ConceptBank | None, int, Selection | None]:
+    """Factorize the rows of all ranks; the result is the same to rounding, whoever holds which.
 
-    Returns the concepts, how many rows there were, and where the number of concepts was chosen the
-    sweep that chose it: on the sample of rows that the fit starts from.
+    The fit starts from a sample that is the same for any number of ranks, adds up chunk by chunk
+    in float64, and full presence is read off the coefficients in the order of the chunks.
+
+    Returns the concepts (None on all ranks but the first), how many rows there were, and where the
+    number of concepts was chosen the sweep that chose it: on the sample.
 
     Args:
         paths: the chunks of rows of this rank.
@@ -92,52 +98,80 @@ def fit_bank(
     rows = load_rows(paths, network.channels).to(network.device)
     low, high = (float(v) for v in rows.aminmax()) if len(rows) else (0.0, 0.0)
     longest = float(torch.linalg.vector_norm(rows, dim=1).max()) if len(rows) else 0.0
-    reports = ranks.gather((len(rows), low, high, longest))
-    total = sum(count for count, *_ in reports)
-    signed = min(low for _, low, *_ in reports) < 0
+    reports = ranks.gather((low, high, longest, _counts(paths)))
+    counts = dict(pair for *_, pairs in reports for pair in pairs)
+    total, own = sum(counts.values()), _places(counts, paths)
+    signed = min(low for low, *_ in reports) < 0
     most = most_concepts(concepts)
-    _check(total, most, network, any(a or b for _, a, b, _ in reports), paths)
-    lengths = cell_lengths(rows, max(length for *_, length in reports))
+    _check(total, most, network, any(a or b for a, b, *_ in reports), paths)
+    lengths = cell_lengths(rows, max(longest for *_, longest, _ in reports))
     rows.div_(lengths)  # every cell counts alike
-    factorizer = solver(signed)
-    sample, selection = _sample(paths, rows, total, most, ranks), None
-    if isinstance(concepts, int):
-        start = factorizer(concepts).fit(sample).components_
-    else:
-        selection = ranks.gather(select(sample, concepts, layer=network.layer))[0]
-        start = torch.as_tensor(selection.components[selection.counts.index(selection.chosen)])
-    estimator = factorizer(len(start), init=start.to(rows), distributed=ranks.size > 1)
-    codes = estimator.fit_transform(rows) * lengths
-    everywhere = torch.cat(ranks.gather(codes.cpu()))
+    sample, selection = _sample(rows, own, total, most, ranks), None
+    start: Tensor | None = None
+    if sample is not None:
+        selection, start = _start(sample, concepts, signed, network.layer)
+    start = ranks.gather(start)[0]
+    assert start is not None
+    estimator = solver(signed)(len(start), init=start.to(rows), distributed=ranks.size > 1)
+    codes = torch.as_tensor(estimator.fit_transform(_in_chunks(rows, counts, paths)))
+    codes = codes.cpu() * lengths.cpu()
+    thin = own % -(-total // MOST_CODES) == 0
+    everywhere = _in_order(own[thin], codes[thin], ranks)
+    if everywhere is None:
+        return None, total, None
     bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
     return replace(bank, recipe=network.explainer.recipe), total, selection
 
 
-def _sample(paths: Sequence[Path], rows: Tensor, total: int, concepts: int, ranks: Ranks) -> Tensor:
-    """Return rows drawn from those of all ranks: the same ones, however many ranks there are.
+def _start(
+    sample: Tensor, concepts: Concepts, signed: bool, layer: str
+) -> tuple[Selection | None, Tensor]:
+    """Return the concepts that the fit starts from, and the sweep that chose their number."""
+    if isinstance(concepts, int):
+        return None, solver(signed)(concepts).fit(sample).components_.cpu()
+    selection = select(sample, concepts, layer=layer)
+    chosen = selection.components[selection.counts.index(selection.chosen)]
+    return selection, torch.as_tensor(chosen)
 
-    The fit starts from theirs, so that the result does not hang on who holds which row.
+
+def _in_chunks(rows: Tensor, counts: Mapping[str, int], paths: Sequence[Path]) -> Any:
+    """Return rows as they are to be read: on CPUs in their chunks, which no rank divides.
+
+    GPUs read larger pieces, as starting a kernel for each chunk would take longer than its work.
     """
-    counts = dict(pair for report in ranks.gather(_counts(paths)) for pair in report)
-    offsets, row_offset = {}, 0
-    for name in sorted(counts):
-        offsets[name], row_offset = row_offset, row_offset + counts[name]
+    if rows.device.type != "cpu" or not len(rows):
+        return rows
+    chunks = rows.split([counts[path.name] for path in paths])
+    return RowBlocks([chunk for chunk in chunks if len(chunk)])
+
+
+def _sample(rows: Tensor, own: Tensor, total: int, concepts: int, ranks: Ranks) -> Tensor | None:
+    """Return rows drawn from those of all ranks, on the first: the same, whoever holds which."""
     size = min(total, max(START_ROWS, START_ROWS_PER_CONCEPT * concepts))
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(total, generator=generator)[:size].sort().values
-    own, indices, first = [], [], 0
-    for name, count in _counts(paths):
-        low, high = torch.searchsorted(
-            chosen, torch.tensor([offsets[name], offsets[name] + count])
-        ).tolist()
-        local = chosen[low:high] - offsets[name] + first
-        own.append(rows[local.to(rows.device)].cpu())
-        indices.append(chosen[low:high])
-        first += count
-    parts = ranks.gather((torch.cat(indices), torch.cat(own)) if own else None)
-    drawn = [part for part in parts if part is not None]
-    order = torch.cat([index for index, _ in drawn]).argsort()
-    return torch.cat([values for _, values in drawn])[order].to(rows.device)
+    places = torch.searchsorted(own, chosen).clamp_max(max(0, len(own) - 1))
+    held = own[places] == chosen if len(own) else torch.zeros(len(chosen), dtype=torch.bool)
+    sample = _in_order(chosen[held], rows[places[held].to(rows.device)].cpu(), ranks)
+    return None if sample is None else sample.to(rows.device)
+
+
+def _places(counts: Mapping[str, int], paths: Sequence[Path]) -> Tensor:
+    """Return where this rank's rows lie among those of all, in the order of the chunks."""
+    firsts, first = {}, 0
+    for name in sorted(counts):
+        firsts[name], first = first, first + counts[name]
+    spans = [torch.arange(firsts[p.name], firsts[p.name] + counts[p.name]) for p in paths]
+    return torch.cat([torch.empty(0, dtype=torch.int64), *spans])
+
+
+def _in_order(places: Tensor, values: Tensor, ranks: Ranks) -> Tensor | None:
+    """Return the values (n, c) of all ranks by their places (n,) on the first; None on others."""
+    parts = ranks.collect((places, values))
+    if not parts:
+        return None
+    order = torch.cat([part for part, _ in parts]).argsort()
+    return torch.cat([part for _, part in parts])[order]
 
 
 def _counts(paths: Sequence[Path]) -> list[tuple[str, int]]:
