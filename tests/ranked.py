@@ -1,6 +1,6 @@
-"""Run co-localizations on several ranks: ``python -m tests.ranked DATA WORK`` (needs fork).
+"""Run co-localizations on several ranks: ``python -m tests.ranked PART DATA WORK`` (needs fork).
 
-Prints a JSON report.
+Everything is imported once, and each rank is a fork. Prints a JSON report.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
-from dff.colocalization import Run, pipeline
+from dff.colocalization import pipeline
 from dff.colocalization.stages import STAGES
 from dff.errors import DFFError
-from tests.colocalized import colocalize, digest, small_chunks, toy
+from dff.explain import Explainer
+from tests.colocalized import colocalize, digest, photos, small_chunks, toy
+
+OPTIONS = {"concepts": 2, "batch": 4, "workers": 1}
+SAMPLE = {**OPTIONS, "memory": 8 * 20 * 48}
 
 
 def launch(
@@ -30,12 +36,15 @@ def launch(
     out: Path,
     options: dict,
     *,
-    dead: int | None = None,
-    after: float | None = None,
+    before: Callable[[int], None] = lambda rank: None,
+    kill: tuple[int, float] | None = None,
+    **given: Callable[[int], object],
 ) -> list:
     """Fork `size` ranks on one run; return how each ended.
 
-    `dead` is killed at its first chunk or, with `after`, that many seconds after the start.
+    `before` is called in each rank; `given` are functions of the rank: "model", and "data" where
+    ranks are given other folders. `kill` is a rank, and seconds after which it is killed, and the
+    others a little later.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,11 +57,11 @@ def launch(
                 RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(port),
             )  # fmt: skip
-            if rank == dead and after is None:
-                dying = replace(STAGES[0], work=lambda job: os.kill(os.getpid(), signal.SIGKILL))
-                pipeline.STAGES = (dying, *STAGES[1:])
             try:
-                colocalize(data, out, model=toy(), **options)
+                before(rank)
+                folder = given.get("data", lambda rank: data)(rank)
+                model = given.get("model", lambda rank: toy())(rank)
+                colocalize(folder, out, model=model, **options)
             except DFFError as error:
                 print(f"rank {rank}: {error}", file=sys.stderr)
                 os._exit(1)
@@ -61,8 +70,8 @@ def launch(
                 os._exit(2)
             os._exit(0)
         children.append(child)
-    if after is not None and dead is not None:
-        _kill(children, dead, after)
+    if kill is not None:
+        _kill(children, *kill)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
@@ -75,56 +84,134 @@ def _kill(children: list[int], dead: int, after: float) -> None:
         os.kill(child, signal.SIGKILL)  # which one that has ended does not feel
 
 
-def difference(first: Path, second: Path) -> float:
-    """Return the largest difference of two runs' concepts, scales and maps."""
-    one, two = Run(first), Run(second)
-    assert one.state["counts"] == two.state["counts"]
-    pairs = [(one.bank.components, two.bank.components), (one.bank.scale, two.bank.scale)]
-    count = one.state["counts"]["images"]
-    pairs += [(one.maps(i).float(), two.maps(i).float()) for i in range(0, count, 5)]
-    return max(float((a - b).abs().max()) for a, b in pairs)
+def dying_in(name: str, dead: int) -> Callable[[int], None]:
+    """Return what makes a rank kill itself within a stage.
+
+    That is after its first file, at its third sum over ranks, or else at the stage's end.
+    """
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(job, stage) -> None:
+        write, sums = job.folder.write, []
+
+        def once(files) -> None:
+            write(files)
+            die()
+
+        def third(*arguments, **options):
+            sums.append(None)
+            return die() if len(sums) == 3 else all_reduce(*arguments, **options)
+
+        job.folder.write = once
+        all_reduce, dist.all_reduce = dist.all_reduce, third
+        stage.work(job)
+        die()
+
+    def before(rank: int) -> None:
+        if rank == dead:
+            pipeline.STAGES = tuple(
+                replace(s, work=lambda job, s=s: work(job, s)) if s.name == name else s
+                for s in STAGES
+            )
+
+    return before
 
 
-def main(data: Path, work: Path) -> None:
-    torch.set_num_threads(1)
-    small_chunks()
-    report: dict = {"differences": {}, "ends": {}}
-    for name, options in (("exact", {}), ("sample", {"memory": 8 * 20 * 48})):
-        options = {"concepts": 2, "batch": 4, "workers": 1, **options}
-        for size in (1, 2, 6):  # of six ranks, two have no images
+def different(first: dict, second: dict) -> list[str]:
+    """Name the files of two runs that are not the same."""
+    return sorted(n for n in {*first, *second} if first.get(n) != second.get(n))
+
+
+def equal(data: Path, work: Path) -> dict:
+    """Compare every file of runs by several numbers of ranks with that of one."""
+    report: dict = {"different": {}, "ends": []}
+    demo = Explainer("demo")
+    for name, options, model in (
+        ("exact", OPTIONS, lambda rank: toy()),
+        ("sample", SAMPLE, lambda rank: toy()),
+        ("demo", {**OPTIONS, "concepts": 3}, lambda rank: demo),
+        ("range", {**OPTIONS, "concepts": range(2, 5)}, lambda rank: toy()),
+    ):
+        expected: dict = {}
+        for size in (1, 2, 4, 6) if name == "sample" else (1, 2, 4):  # of six, two have no images
             out = work / f"{name}-{size}"
-            report["ends"][f"{name}-{size}"] = launch(size, data, out, options)
-            if size > 1:
-                report["differences"][f"{name}-{size}"] = difference(work / f"{name}-1", out)
-    out, began = work / "dead", time.monotonic()
-    report["dead"] = launch(2, data, out, options, dead=1)
-    report["dead after"] = time.monotonic() - began
-    report["resumed"] = launch(1, data, out, options)
-    report["resumed the same"] = digest(out) == digest(work / "sample-1")
-    shutil.rmtree(out)
-    report["random"] = killed_at_random(data, work, options, digest(work / "sample-1"))
-    print(json.dumps(report))
+            report["ends"] += launch(size, data, out, options, model=model)
+            expected = expected or digest(out)
+            report["different"][f"{name}-{size}"] = different(digest(out), expected)
+    return report
 
 
-def killed_at_random(data: Path, work: Path, options: dict, expected: dict) -> dict:
-    """Kill either of two ranks at 10 random moments, and finish alone; count what differs."""
-    chance, counts = random.Random(3), {"kills": 0, "different": 0}
-    began = time.monotonic()
-    launch(2, data, work / "timed", options)
+def killed(data: Path, work: Path) -> dict:
+    """Kill one of two ranks in each stage, and either at random moments; go on, and compare."""
+    report: dict = {"ends": {}, "different": {}, "seconds": 0.0}
+    launch(1, data, work / "whole", SAMPLE)
+    expected, out = digest(work / "whole"), work / "run"
+    for stage, dead in (("extract", 1), ("fit", 1), ("encode", 1), ("encode", 0), ("tables", 0),
+                        ("exemplars", 0)):  # fmt: skip
+        began = time.monotonic()
+        ends = launch(2, data, out, SAMPLE, before=dying_in(stage, dead))
+        report["seconds"] = max(report["seconds"], time.monotonic() - began)
+        report["ends"][f"{stage} {dead}"] = [ends[dead], ends[1 - dead]]
+        ended = launch(2, data, out, SAMPLE)
+        report["different"][f"{stage} {dead}"] = ended, different(digest(out), expected)
+        shutil.rmtree(out)
+    began, chance = time.monotonic(), random.Random(3)
+    launch(2, data, work / "timed", SAMPLE)
     took = time.monotonic() - began
     for number in range(10):
-        out = work / f"random-{number}"
-        launch(2, data, out, options, dead=number % 2, after=chance.uniform(0, took))
-        ended = launch(1, data, out, options)
-        counts["kills"] += 1
-        counts["different"] += ended != [0] or not same_files(digest(out), expected)
-    return counts
+        launch(2, data, out, SAMPLE, kill=(number % 2, chance.uniform(0, took)))
+        ended = launch(1, data, out, SAMPLE)
+        report["different"][f"random {number}"] = ended, different(digest(out), expected)
+        shutil.rmtree(out)
+    return report
 
 
-def same_files(found: dict, expected: dict) -> bool:
-    """Return whether two runs hold the same files; a rank more or less may round otherwise."""
-    return found.keys() == expected.keys()
+def unlike(data: Path, work: Path) -> dict:
+    """Give the second of two ranks other photos, another model or another clock."""
+    others = {name: photos(work / name, 20) for name in ("fewer", "size", "time", "none", "label")}
+    some = {name: sorted(folder.rglob("*.png"))[7] for name, folder in others.items()}
+    for path in data.rglob("*.png"):
+        times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
+        for folder in others.values():
+            os.utime(folder / path.relative_to(data), ns=times)
+    some["fewer"].unlink()
+    some["size"].write_bytes(some["size"].read_bytes() + b" ")
+    os.utime(some["time"], (1e9, 1e9))
+    shutil.rmtree(others["none"])
+    report: dict = {"ends": {}, "written": {}}
+    for name, given in (
+        *((n, {"data": lambda rank, n=n: others[n] if rank else data}) for n in others),
+        ("model", {"model": lambda rank: toy(channels=14) if rank else toy()}),
+    ):
+        out = work / f"out-{name}"
+        report["ends"][name] = launch(2, data, out, OPTIONS, **given)
+        report["written"][name] = out.exists()
+    launch(2, data, work / "clocks-same", OPTIONS)
+    for name, days in (("behind", -3), ("ahead", 3)):
+        before = wrong_clock(86400 * days)
+        for _ in range(2):  # a whole run, then one that finds all as it was
+            ends = launch(2, data, work / name, OPTIONS, before=before)
+            found = digest(work / name)
+            report["ends"][name] = ends, different(found, digest(work / "clocks-same"))
+    return report
+
+
+def wrong_clock(seconds: float) -> Callable[[int], None]:
+    """Return what puts the second rank's clock wrong."""
+
+    def before(rank: int) -> None:
+        if rank == 1:
+            real, real_ns = time.time, time.time_ns
+            time.time = lambda: real() + seconds
+            time.time_ns = lambda: real_ns() + int(seconds * 1e9)
+
+    return before
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    small_chunks()
+    parts = {"equal": equal, "killed": killed, "unlike": unlike}
+    print(json.dumps(parts[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))))

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from dff.colocalization.agreement import check_agreement
 from dff.colocalization.forecast import Forecast, check_room, forecast
 from dff.colocalization.options import MaskOptions, RunOptions
 from dff.colocalization.precision import Evidence, choose
@@ -75,9 +76,12 @@ def colocalize(
         RunError: the folder is in use, holds something else, or a process was lost.
         ImageError, ModelError, FactorizationError, OutputError: what stages run into.
     """
-    job = _job(dataset, out, model, concepts, options, masks, progress or silent)
-    folder, ranks = job.folder, job.ranks
-    settings = _settings(job, options)
+    ranks = start()
+    with ranks.together("opening the dataset and the model"):
+        job = _job(dataset, out, model, concepts, options, masks, progress or silent)
+        settings = _settings(job, options)
+    check_agreement(ranks, job.dataset, settings)
+    folder = job.folder
     with ranks.together("choosing the precision"):
         evidence = _precision(job, options, settings) if ranks.first else None
     evidence = ranks.gather(evidence)[0]
@@ -92,7 +96,6 @@ def colocalize(
                     folder.state["precision"] = evidence.as_dict()
                     folder.save()
                 repair(job)
-                check_room(job)
         folder.join(ranks.gather(folder.state)[0], ranks.rank)
         _run(job)
     return Run(out)
@@ -207,19 +210,21 @@ def _as_given(concepts: Concepts) -> Any:
 def _run(job: Job) -> None:
     """Do what is left to do, until nothing has changed that was read for it."""
     folder, ranks = job.folder, job.ranks
-    for _ in range(ATTEMPTS):
-        _do_stages(job)
+    for attempt in range(ATTEMPTS + 1):
         with ranks.together("checking the photos"):
-            again = ranks.first and forget_changed(job)
-        again, folder.state = ranks.gather((again, folder.state))[0]
-        folder.manifest.load()
-        if not again:
+            changed = forget_changed(job)
+        folder.state = ranks.gather(folder.state)[0]
+        if not changed and all(map(folder.done, folder.state["stages"])):
             break
-    else:
-        raise RunError(
-            f"photos kept changing while they were read, {ATTEMPTS} times over: start the same "
-            "command again when they are as they shall be"
-        )
+        if attempt == ATTEMPTS:
+            raise RunError(
+                f"photos kept changing while they were read, {ATTEMPTS} times over: start the same "
+                "command again when they are as they shall be"
+            )
+        with ranks.together("looking for room"):
+            if ranks.first:
+                check_room(job)
+        _do_stages(job)
     if ranks.first:
         folder.close()
     ranks.gather(None)  # the first rank has written all before any goes on

@@ -146,9 +146,10 @@ def colocalize(
     ranks = start()
     if not ranks.first:
         settings.quiet = True
-    check_apart(dataset, out)
-    opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model is loaded
-    with working(f"loading {chosen.model}"):
+    with ranks.together("opening the dataset"):
+        check_apart(dataset, out)
+        opened = open_dataset(dataset, skip=out)  # what cannot be is said before the model loads
+    with ranks.together("loading the model"), working(f"loading {chosen.model}"):
         explainer = replace(chosen, device=chosen.device or local_device()).explainer()
     if dry:
         with working(f"trying {colocalization.TRIAL} images"):

@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -154,7 +155,12 @@ class RunFolder:
 
     def damaged(self) -> list[str]:
         """Return the recorded files that are not as they were written, in order."""
-        return [name for name in self.manifest if not self.manifest.sound(name)]
+        names = list(self.manifest)
+        with ThreadPoolExecutor() as pool:  # digests leave Python's lock alone
+            sound = pool.map(self.manifest.sound, names)
+            found = [name for name, is_sound in zip(names, sound, strict=True) if not is_sound]
+        self._checked.update(set(names).difference(found))
+        return found
 
     def forget(self, names: Sequence[str]) -> None:
         """Remove files of the run; what was changed since it was written is set aside, and said."""

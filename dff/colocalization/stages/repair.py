@@ -50,7 +50,7 @@ def check_apart(dataset: Any, out: Path) -> None:
 
 
 def repair(job: Job) -> None:
-    """Forget what is damaged, and what changed photos have touched, so that it is made again."""
+    """Forget what is damaged, so that it is made again."""
     folder = job.folder
     names = folder.damaged()
     damaged = {stage.name: list(filter(stage.leaves, names)) for stage in STAGES}
@@ -58,7 +58,6 @@ def repair(job: Job) -> None:
         for files in damaged.values():
             folder.forget(files)
         folder.redo(_stages_for({stage for stage, files in damaged.items() if files}, folder))
-    forget_changed(job)
 
 
 def _stages_for(damaged: set[str], folder: RunFolder) -> list[str]:
@@ -76,14 +75,20 @@ def _stages_for(damaged: set[str], folder: RunFolder) -> list[str]:
 def forget_changed(job: Job) -> bool:
     """Forget what photos have touched that were changed since they were read; say which.
 
-    Returns whether something has to be made again.
+    Each rank looks at its share, and the first forgets. Returns whether something has to be made
+    again.
     """
+    job.folder.manifest.load()
+    own = changed_images(job.dataset, _read_images(job), workers=job.workers)
+    changed = set().union(*job.ranks.gather(own))
+    if changed and job.ranks.first:
+        _say(job.dataset, changed)
+        _forget(job, changed)
+    return bool(changed)
+
+
+def _forget(job: Job, changed: set[int]) -> None:
     folder = job.folder
-    folder.manifest.load()
-    changed = changed_images(job.dataset, _read_images(job))
-    if not changed:
-        return False
-    _say(job.dataset, changed)
     refit = not changed.isdisjoint(job.plan.chosen.tolist())
     names = []
     for pass_name, chunks in (("rows", job.plan.fit_chunks), ("parts", job.chunks)):
@@ -96,24 +101,28 @@ def forget_changed(job: Job) -> bool:
     names += ["bank.safetensors"] if refit else []
     folder.redo([stage.name for stage in (STAGES if refit else STAGES[2:])])
     folder.forget([name for name in [*names, INPUTS] if name in folder.manifest])
-    return True
 
 
 def _read_images(job: Job) -> Iterator[tuple[int, Row | None]]:
-    """Yield (id, what it was when it was read) of every image that was, as often as it was."""
-    folder = job.folder
-    for index in range(len(job.plan.fit_chunks)):
+    """Yield (id, what it was when it was read) of this rank's share, as often as it was read."""
+    folder, share = job.folder, job.ranks.share
+    for index in share(range(len(job.plan.fit_chunks))):
         if (name := chunk_name("rows", index)) in folder.manifest:
             chunk = load_chunk(folder.file(name), rows=False)
             yield from zip(chunk.ids, chunk.stamps, strict=True)
-    for index in range(len(job.chunks)):
+    for index in share(range(len(job.chunks))):
         if (name := chunk_name("images", index)) in folder.manifest:
             facts = json.loads(folder.file(name).read_text())
             yield from zip(facts["ids"], facts["stamps"], strict=True)
     if INPUTS in folder.manifest:
-        for row in pq.read_table(folder.file(INPUTS)).to_pylist():
-            stamp = (row["size"], row["modified"], row["changed"], row["digest"])
-            yield row["id"], None if row["size"] is None else stamp
+        file = pq.ParquetFile(folder.file(INPUTS))
+        for group in share(range(file.num_row_groups)):
+            yield from map(_stamped, file.read_row_group(group).to_pylist())
+
+
+def _stamped(row: dict[str, Any]) -> tuple[int, Row | None]:
+    stamp = (row["size"], row["modified"], row["changed"], row["digest"])
+    return row["id"], None if row["size"] is None else stamp
 
 
 def _say(dataset: Dataset, changed: set[int]) -> None:
