@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,6 +40,7 @@ from dff.record import (
 
 __all__ = ["Manifest"]
 
+REMOVED = 1024  # files that are deleted between two looks at the record
 STALE = 3600  # seconds after which a temporary file belongs to no living process
 
 
@@ -138,22 +140,36 @@ class Manifest:
             for entry in self._recorded([(name, path, digest_of(path))]):
                 self._place(*entry)
 
-    def remove(self, name: str) -> bool:
-        """Delete a file that the program wrote, and folders that are empty then.
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Delete files that the program wrote, and folders that are empty then.
 
-        Returns whether it is gone; what was changed since stays.
+        Returns the names of those that were changed since, which stay.
         """
-        path = self.folder / name
-        if os.path.lexists(path) and not self.owns(name):
-            return False
-        path.unlink(missing_ok=True)
-        self._forget(name)
-        for parent in PurePosixPath(name).parents[:-1]:
+        waiting, kept = iter(list(names)), []
+        while some := list(islice(waiting, REMOVED)):
+            with ThreadPoolExecutor() as pool:  # digests leave Python's lock alone
+                gone = [name for name, sure in zip(some, pool.map(self._mine, some), strict=True)
+                        if sure]  # fmt: skip
+            for name in gone:
+                (self.folder / name).unlink(missing_ok=True)
+            self._forget(gone)
+            kept += [name for name in some if name not in set(gone)]
+            for parent in {parent for name in gone for parent in PurePosixPath(name).parents}:
+                self._prune(parent)
+        return kept
+
+    def _mine(self, name: str) -> bool:
+        """Return whether nothing lies at a name but what the program wrote."""
+        return self.owns(name) or not os.path.lexists(self.folder / name)
+
+    def _prune(self, parent: PurePosixPath) -> None:
+        """Remove a folder below this one, and those above it, as far as they are empty."""
+        while parent.parts:
             try:
                 (self.folder / parent).rmdir()
             except OSError:
                 break
-        return True
+            parent = parent.parent
 
     def set_aside(self, name: str) -> Path:
         """Rename what lies at `name`, whatever it is, to NAME~1 (or ~2, …); return its new path.
@@ -164,22 +180,31 @@ class Manifest:
         while os.path.lexists(kept := path.with_name(f"{path.name}~{number}")):
             number += 1
         path.rename(kept)
-        self._forget(name)
+        self._forget([name])
         return kept
 
-    def _forget(self, name: str) -> None:
-        self._append([{"name": name}])
-        self._digests.pop(name, None)
+    def _forget(self, names: Sequence[str]) -> None:
+        self._append([{"name": name} for name in names])
+        for name in names:
+            self._digests.pop(name, None)
 
     def sweep(self, *, age: float = STALE) -> None:
-        """Remove temporary files that a killed process left, by the folder's identity."""
+        """Remove temporary files that a killed process left, by the folder's identity.
+
+        Their `age` in seconds is told by the clock of the disk that they lie on: this machine's
+        own may differ from that of a server, or of another node.
+        """
         if not self.identity:
             return
         mark = f".dff-{self.identity}-"
-        for entry in os.scandir(self.folder):
-            ours = entry.name.startswith(mark) and entry.is_file(follow_symlinks=False)
-            if ours and time.time() - entry.stat().st_mtime >= age:
-                Path(entry.path).unlink(missing_ok=True)
+        left = [e for e in os.scandir(self.folder)
+                if e.name.startswith(mark) and e.is_file(follow_symlinks=False)]  # fmt: skip
+        with ExitStack() as stack:
+            fresh = stack.enter_context(aside(self.file)).stat().st_mtime if left and age else 0
+            for entry in left:
+                with suppress(FileNotFoundError):
+                    if not age or fresh - entry.stat().st_mtime >= age:
+                        Path(entry.path).unlink(missing_ok=True)
 
     def compact(self) -> None:
         """Write one record of what is there now in place of all writers' records."""

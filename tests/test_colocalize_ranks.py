@@ -1,36 +1,127 @@
-"""Several processes on one run."""
+"""Several processes on one run, on one node or two: equal to one, killed, or not of one mind."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.colocalized import photos
+from tests.colocalized import colocalize, digest, photos
 
 ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_ranks_agree_and_a_dead_one_leaves_a_run_that_resumes(tmp_path):
-    data = photos(tmp_path / "data", 20)
+def ranked(part: str, count: int, folder: Path) -> tuple[dict, str]:
+    """Return the report of a part of :mod:`tests.ranked`, and what its ranks said."""
+    data = photos(folder / "data", count)
     result = subprocess.run(
-        [sys.executable, "-m", "tests.ranked", str(data), str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "tests.ranked", part, str(data), str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout.splitlines()[-1])
-    assert all(not any(ends) for ends in report["ends"].values()), (report, result.stderr)
-    # of values up to 1: sums in another order may end a fit one look earlier, at its tolerance
-    assert max(report["differences"].values()) < 1e-2, report
-    assert report["dead"] == [1, -9], report
-    assert "one of them ended" in result.stderr
-    assert report["dead after"] < 40
-    assert report["resumed"] == [0]
-    assert report["random"] == {"kills": 10, "different": 0}, (report, result.stderr)
-    assert report["resumed the same"]
+    return json.loads(result.stdout.splitlines()[-1]), result.stderr
+
+
+@needs_fork
+def test_every_file_is_the_same_for_any_number_of_ranks(tmp_path):
+    report, said = ranked("equal", 40, tmp_path)
+    assert not any(report["ends"]), said
+    assert len(report["different"]) == 9
+    assert not any(report["different"].values()), report
+
+
+@needs_fork
+def test_a_rank_killed_in_any_stage_leaves_a_run_that_ends_in_the_same_bytes(tmp_path):
+    report, said = ranked("killed", 20, tmp_path)
+    assert set(map(tuple, report["ends"].values())) == {(-9, 1)}, (report, said)
+    assert "one of them ended" in said
+    assert report["seconds"] < 40
+    assert len(report["different"]) == 12
+    for when, (ended, names) in report["different"].items():
+        assert not any(ended), (when, said)
+        assert names == [], when
+
+
+@needs_fork
+def test_ranks_of_another_mind_end_before_anything_is_written(tmp_path):
+    report, said = ranked("unlike", 20, tmp_path)
+    for name in ("fewer", "size", "time", "none", "model"):
+        assert report["ends"][name] == [1, 1], (name, said)
+        assert not report["written"][name], name
+    for rank in (0, 1):
+        for words in (
+            "rank 1 lists 19 images, and rank 0 20 (left/014.png is not there on rank 1)",
+            "left/014.png is of 5084 bytes",
+            "2001-09-09 01:46:40 UTC on rank 1",
+            "model weights is",
+        ):
+            assert any(f"rank {rank}: " in x and words in x for x in said.splitlines()), said
+    assert "rank 0: rank 1 failed at opening the dataset and the model: there is no data" in said
+    for name in ("behind", "ahead"):  # a clock that is three days off
+        assert report["ends"][name] == [[0, 0], []], (name, said)
+
+
+def node(data: Path, out: Path, port: int) -> subprocess.Popen:
+    """Start one of two nodes: an agent of torchrun with a worker."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr",
+            "127.0.0.1", "-m", "dff", "colocalize", str(data), "--out", str(out), "--model",
+            "demo", "-k", "3", "--quiet",
+        ],
+        cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def power_off(agent: subprocess.Popen) -> None:
+    """Kill an agent and its workers at once."""
+    os.kill(agent.pid, signal.SIGSTOP)
+    workers = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    for process in (*map(int, workers), agent.pid):
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_two_nodes_of_which_one_goes_down(tmp_path):
+    data, out = photos(tmp_path / "data", 300), tmp_path / "two"
+    ended = []
+    for fails in (True, False):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        nodes = [node(data, out, port)]
+        try:
+            began = time.monotonic()
+            while not answers(port):  # the first node keeps the list of nodes
+                time.sleep(0.05)
+            nodes.append(node(data, out, port))
+            while fails and not [*out.glob("work/rows/*")] and time.monotonic() - began < 120:
+                time.sleep(0.01)
+            if fails:
+                power_off(nodes[1])
+            said = [agent.communicate(timeout=240)[1] for agent in nodes]
+        finally:
+            for agent in nodes:
+                agent.kill()
+        ended.append([agent.returncode for agent in nodes])
+        if fails:
+            assert "one of them ended" in said[0], said
+            assert json.loads((out / "run.json").read_text())["stages"]["exemplars"] == "to do"
+    assert ended == [[1, -9], [0, 0]]
+    alone = colocalize(data, tmp_path / "alone", model="demo", concepts=3)
+    assert digest(out) == digest(alone.path)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -180,12 +181,12 @@ def test_the_concepts_of_a_dataset_speak_for_what_they_add_in_its_images():
     tally = Tally(2)
     horse, ball = 0, 1
     mean = np.array([[0.4, 0.5]] * 30 + [[0.0, 0.9]])
-    tally.add([horse] * 30 + [ball], mean > 0, mean)
+    tally.add(pa.chunked_array([[horse] * 30, [ball]]), mean > 0, mean)
     at_full = torch.tensor([[9.0, -4, -5], [0.3, 0.2, -0.5]])
     empty = torch.zeros(1, 3)
     assert spoken((at_full, empty), tally, Meaning()) == [[horse], []]
     lawns = Tally(2)
-    lawns.add([ball] * 9, mean[:9] > 0, mean[-1:].repeat(9, 0))
+    lawns.add(pa.chunked_array([[ball] * 9]), mean[:9] > 0, mean[-1:].repeat(9, 0))
     assert spoken((at_full, empty), lawns, Meaning()) == [[], [ball]]
     assert spoken((at_full, empty), Tally(2), Meaning()) == [[], []], "no image could be read"
 

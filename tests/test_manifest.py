@@ -23,7 +23,7 @@ def test_own_files_are_replaced_and_removed(tmp_path: Path) -> None:
     again.write({"a.txt": "three"})
     assert (tmp_path / "out/a.txt").read_text() == "three"
     assert again.sound("a.txt")
-    assert again.remove("sub/b.txt")
+    assert again.remove(["sub/b.txt"]) == []
     assert not (tmp_path / "out/sub").exists()
     assert list(Manifest(tmp_path / "out")) == ["a.txt"]
 
@@ -93,7 +93,7 @@ def test_what_is_not_ours_stays(tmp_path: Path, make) -> None:
         with pytest.raises(OutputError, match=r"a\.txt"):
             write()
     assert identity(tmp_path / "a.txt") == before
-    assert not manifest.remove("a.txt")
+    assert manifest.remove(["a.txt"]) == ["a.txt"]
     assert not (tmp_path / "b.txt").exists()
     assert not [
         p for p in tmp_path.iterdir() if p.name.startswith(".dff-") and "manifest" not in p.name
@@ -107,7 +107,7 @@ def test_what_was_changed_since_is_the_users(tmp_path: Path) -> None:
     assert not manifest.sound("a.txt")
     with pytest.raises(OutputError, match="changed since"):
         manifest.write({"a.txt": "ours again"})
-    assert not manifest.remove("a.txt")
+    assert manifest.remove(["a.txt"]) == ["a.txt"]
     assert manifest.set_aside("a.txt").read_text() == "edited"
     manifest.write({"a.txt": "ours again"})
     assert (tmp_path / "a.txt~1").read_text() == "edited"

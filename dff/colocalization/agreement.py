@@ -7,6 +7,7 @@ parts do not belong together, so nothing is begun unless all ranks are of one mi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from dff.colocalization.ranks import Ranks
@@ -86,4 +87,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _shown(size: int, seconds: int) -> str:
-    return "missing" if size < 0 else f"of {size} bytes and of time {seconds}"
+    if size < 0:
+        return "missing"
+    changed = datetime.fromtimestamp(seconds, timezone.utc)
+    return f"of {size} bytes and of {changed:%Y-%m-%d %H:%M:%S} UTC"

@@ -120,7 +120,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     nodes = run.bank.nodes(_level(run, level))
-    paths = run.table("images")["path"].to_pylist()
+    paths = run.table("images", columns=["path"])["path"].to_pylist()
     known = matched(read_annotations(annotations), paths)
     classes = sorted({name for annotated in known.values() for name in annotated.boxes})
     boxes, overlaps = _measured(run, known, classes, len(nodes))

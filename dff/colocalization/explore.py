@@ -62,7 +62,7 @@ def find(
         raise UsageError(f"top is 1 or more, not {top}")
     k = run.concept(concept)
     worth = None if target is None else _worth(run, k, target)
-    best = best_instances(run.folder, k, top, by_mean=worth is not None)
+    best = best_instances(run.folder, [k], top, by_mean=worth is not None)[k]
     if worth is None:
         best = [*sorted(best[:top], key=lambda instance: -instance.strength), *best[top:]]
     masks = masks_for(run.folder, {k: best})
@@ -79,7 +79,7 @@ def find(
         rows.append((first, [marked for _, marked in shown[start : start + ACROSS]]))
         first = type(first)(color=(255, 255, 255), title="")
     _write_sheet(run, Path(out), png(contact_sheet(rows, tile=144)))
-    paths = run.table("images")["path"]
+    paths = run.table("images", columns=["path"])["path"]
     return [
         {
             "image": instance.image,

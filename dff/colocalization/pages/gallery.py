@@ -90,7 +90,7 @@ def best_crops(
     """
     bank = run.bank
     count = max(1, min(CROPS, ALL_CROPS // len(bank)))
-    best = {k: best_instances(run.folder, k, count) for k in range(len(bank))}
+    best = best_instances(run.folder, range(len(bank)), count)
     masks = masks_for(run.folder, best)
     shown = []
     for k, instances in best.items():

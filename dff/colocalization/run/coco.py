@@ -7,6 +7,8 @@ line of its own, so that some of them can be read, without the whole of a large 
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from importlib.metadata import version
@@ -19,6 +21,8 @@ from dff.colocalization.sources.dataset import Dataset
 from dff.concepts import ConceptBank
 
 __all__ = ["annotations_of", "renamed_coco", "write_coco"]
+
+NEAR, NEAR_BYTES = 64, 1 << 16  # images, and bytes, that are read over rather than jumped
 
 
 def categories(bank: ConceptBank) -> str:
@@ -93,10 +97,38 @@ def _annotation_lines(folder: RunFolder, chunks: int) -> Iterator[str]:
 
 
 def annotations_of(path: Path, images: Collection[int]) -> Iterator[dict[str, Any]]:
-    """Yield the annotations of some images from a run's coco.json, a line at a time."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if '"category_id"' in line[:80]:  # after "id" and "image_id"
-                image = int(line[line.index('"image_id": ') + 12 :].split(",", 1)[0])
-                if image in images:
-                    yield json.loads(line.rstrip().removesuffix("]}").rstrip(","))
+    """Yield the annotations of some images, ascending, from a run's coco.json.
+
+    Its lines come in the order of images, so that those of a few are found by bisection, however
+    large the file is.
+    """
+    with path.open("rb") as file:
+        line = file.readline()
+        for image in sorted(images):
+            if _image_of(line) < image - NEAR:
+                _seek(file, image)
+                line = file.readline()
+            while _image_of(line) < image:
+                line = file.readline()
+            while _image_of(line) == image:
+                yield json.loads(line.rstrip().removesuffix(b"]}").rstrip(b","))
+                line = file.readline()
+
+
+def _image_of(line: bytes) -> float:
+    """Return the image of a line: -inf before all annotations, inf at the end of the file."""
+    if b'"category_id"' in line[:80]:  # after "id" and "image_id"
+        return int(line[line.index(b'"image_id": ') + 12 :].split(b",", 1)[0])
+    return -math.inf if line else math.inf
+
+
+def _seek(file: IO[bytes], image: int) -> None:
+    """Go on from the start of a line to that of one before the image's, or its first, and near."""
+    low, high = file.tell() - 1, os.fstat(file.fileno()).st_size
+    while high - low > NEAR_BYTES:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline()
+        low, high = (middle, high) if _image_of(file.readline()) < image else (low, middle)
+    file.seek(low)
+    file.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,20 @@ from dff.errors import RunError, UsageError, shortened
 from dff.report import bank_table
 
 __all__ = ["Run"]
+
+
+class _Texts(Sequence[str]):
+    """A column of texts as a sequence, without an object for each of a million."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.column[index]
+        return found.to_pylist() if isinstance(index, slice) else found.as_py()
 
 
 class Run:
@@ -67,10 +82,10 @@ class Run:
         """The concepts."""
         return ConceptBank.load(self.folder.file("bank.safetensors"))
 
-    def table(self, name: str) -> pa.Table:
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a table: images, instances, scores, concepts, labels or cooccurrence.
 
-        It is as it lies on disk, where concepts count from 1.
+        It is as it lies on disk, where concepts count from 1; of a large one, some columns do.
 
         Raises:
             UsageError: there is no such table.
@@ -78,7 +93,7 @@ class Run:
         """
         if name not in TABLES:
             raise UsageError(f"the run has no table {name!r}; it has {', '.join(sorted(TABLES))}")
-        return pq.read_table(self.folder.file(f"{name}.parquet"))
+        return pq.read_table(self.folder.file(f"{name}.parquet"), columns=columns)
 
     @cached_property
     def selection(self) -> dict[str, Any] | None:
@@ -105,7 +120,7 @@ class Run:
             RunError: they were given as a Python object.
         """
         about = self.state["settings"]["dataset"]
-        paths = self.table("images")["path"].to_pylist()
+        paths = _Texts(self.table("images", columns=["path"])["path"])
         return reopen(about["kind"], about["root"], about["given"], paths)
 
     def concept(self, concept: int | str) -> int:

@@ -164,14 +164,13 @@ class RunFolder:
 
     def forget(self, names: Sequence[str]) -> None:
         """Remove files of the run; what was changed since it was written is set aside, and said."""
-        for name in names:
-            if not self.manifest.remove(name):
-                kept = self.manifest.set_aside(name)
-                warnings.warn(
-                    f"{str(self.path / name)!r} was changed or damaged: it is made again, and "
-                    f"what was there is kept as {kept.name!r}",
-                    stacklevel=2,
-                )
+        for name in self.manifest.remove(names):
+            kept = self.manifest.set_aside(name)
+            warnings.warn(
+                f"{str(self.path / name)!r} was changed or damaged: it is made again, and "
+                f"what was there is kept as {kept.name!r}",
+                stacklevel=2,
+            )
 
     def done(self, stage: str) -> bool:
         """Return whether a stage is complete."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def stream(self, ids: Sequence[int]) -> Iterator[Sample]:
+    def stream(self, ids: Iterable[int]) -> Iterator[Sample]:
         """Yield the images `ids`, in order; reads go on while they are used."""
         waiting: deque[Future[Sample]] = deque()
         upcoming = iter(ids)

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class Stamp:
     @property
     def row(self) -> Row:
         """The same as a tuple, for tables."""
-        return astuple(self)
+        return self.size, self.modified, self.changed, self.digest
 
     def of_content(self, content: bytes | io.BufferedReader) -> Stamp:
         """Return the stamp with the digest of what was read; a file is left at its start."""
@@ -93,7 +93,7 @@ def changed_images(
     """
 
     def changed(some: Sequence[tuple[int, Row]]) -> set[int]:
-        return {index for index, row in some if _has_changed(dataset, index, Stamp(*row))}
+        return {index for index, row in some if _has_changed(dataset, index, row)}
 
     known = ((index, row) for index, row in rows if row is not None)
     found: set[int] = set()
@@ -104,12 +104,12 @@ def changed_images(
     return found
 
 
-def _has_changed(dataset: Dataset, index: int, before: Stamp) -> bool:
+def _has_changed(dataset: Dataset, index: int, row: Row) -> bool:
     path = dataset.file(index)
     if path is None:
         return False
-    now = status(path)
-    if replace(now, digest=before.digest) == before and before.changed:
+    now, before = status(path), Stamp(*row)
+    if before.changed and now.row[:3] == tuple(row[:3]):
         return False
     if not before.digest or now.size < 0:
         return (now.size, now.modified) != (before.size, before.modified)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
@@ -41,6 +40,7 @@ __all__ = [
     "write_exemplars",
 ]
 
+SHOWN = ("image_id", "strength", "mean", "x0", "y0", "x1", "y1")
 SIDE = 256  # pixels of a crop
 MARGIN = 0.15  # of the box, on each side
 Masks = dict[tuple[int, int], dict[str, Any]]
@@ -59,39 +59,50 @@ class Best:
 
 
 def best_instances(
-    folder: RunFolder, concept: int, count: int, *, apart: int = 1, by_mean: bool = False
-) -> list[Best]:
-    """Return the instances of a concept (from 0), strongest first, each of another image.
+    folder: RunFolder,
+    concepts: Iterable[int],
+    count: int,
+    *,
+    apart: int = 1,
+    by_mean: bool = False,
+) -> dict[int, list[Best]]:
+    """Return the instances of concepts (from 0), strongest first, each of another image.
 
     Strength counts up to twice full presence; among equals, larger ones come first. `apart` is
     the least difference of image numbers, for the frames of a video. `by_mean` goes by the mean
-    presence alone.
+    presence alone. The table is read once, and the best so far are all that is kept of it.
     """
     file = pq.ParquetFile(folder.file("instances.parquet"))
-    names = ["image_id", "concept", "strength", "mean", "x0", "y0", "x1", "y1"]
-    kept: pa.Table | None = None
+    kept = {k: np.empty((0, 1 + len(SHOWN))) for k in concepts}
     room = count * SPARE * max(apart, 1)
-    for batch in file.iter_batches(batch_size=1 << 18, columns=names):
-        table = pa.Table.from_batches([batch])
-        shows_it = pc.and_(pc.equal(table["concept"], concept + 1), pc.is_valid(table["x0"]))
-        table = table.filter(shows_it)
-        table = table if kept is None else pa.concat_tables([kept, table])
-        order = np.lexsort((table["image_id"].to_numpy(), -_merit(table, by_mean)))[:room]
-        kept = table.take(pa.array(order))
-    chosen: list[Best] = []
-    for row in [] if kept is None else kept.to_pylist():
-        if all(abs(row["image_id"] - instance.image) >= apart for instance in chosen):
-            box = (row["x0"], row["y0"], row["x1"], row["y1"])
-            chosen.append(Best(row["image_id"], row["strength"], row["mean"], box))
-    return chosen[: count * SPARE]
+    for batch in file.iter_batches(batch_size=1 << 18, columns=["concept", *SHOWN]):
+        there = batch.filter(pc.is_valid(batch.column("x0")))
+        values = np.column_stack([there.column(name).to_numpy() for name in SHOWN])
+        of, merit = there.column("concept").to_numpy(), _merit(values, by_mean)
+        for k, best in kept.items():
+            least = best[-1, 0] if len(best) == room else -np.inf
+            own = np.flatnonzero((of == k + 1) & (merit >= least))
+            rows = np.concatenate([best, np.column_stack([merit[own], values[own]])])
+            kept[k] = rows[np.lexsort((rows[:, 1], -rows[:, 0]))[:room]]
+    return {k: _apart(rows[:, 1:], apart)[: count * SPARE] for k, rows in kept.items()}
 
 
-def _merit(table: pa.Table, by_mean: bool) -> np.ndarray:
+def _merit(values: np.ndarray, by_mean: bool) -> np.ndarray:
+    """Return how well instances, rows of `SHOWN`, show their concept."""
+    strength, mean = values[:, 1], values[:, 2]
     if by_mean:
-        return np.asarray(table["mean"].to_numpy())
-    strength = np.minimum(table["strength"].to_numpy(), 2.0)
-    mean = np.minimum(table["mean"].to_numpy(), 1.0)
-    return np.asarray(strength + 0.5 * np.sqrt(np.maximum(mean, 0)))
+        return mean
+    return np.asarray(np.minimum(strength, 2) + 0.5 * np.sqrt(np.clip(mean, 0, 1)))
+
+
+def _apart(rows: np.ndarray, apart: int) -> list[Best]:
+    """Return instances, rows of `SHOWN`, whose images are at least `apart` from earlier ones."""
+    chosen: list[Best] = []
+    for image, strength, mean, *box in rows.tolist():
+        if all(abs(image - instance.image) >= apart for instance in chosen):
+            x0, y0, x1, y1 = map(int, box)
+            chosen.append(Best(int(image), strength, mean, (x0, y0, x1, y1)))
+    return chosen
 
 
 def crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -156,7 +167,7 @@ def write_exemplars(
     """
     apart = max(1, len(dataset) // 24) if dataset.kind == "video" else 1
     progress(CUTTING, 0, len(bank))
-    best = {k: best_instances(folder, k, count, apart=apart) for k in range(len(bank))}
+    best = best_instances(folder, range(len(bank)), count, apart=apart)
     masks = masks_for(folder, best)
     rows = []
     files: dict[str, Content] = {}

@@ -47,7 +47,7 @@ def run_chunks(
 ) -> Iterator[tuple[int, Chunk]]:
     """Run chunks of images, by number, through the model; yield each (number, chunk)."""
     prep = job.network.preprocessing
-    ids = [int(i) for chunk in chunks.values() for i in chunk]
+    ids = (int(i) for chunk in chunks.values() for i in chunk)
     ahead = max(2 * job.batch, 2 * job.workers)
     with Reader(job.dataset, prep, workers=job.workers, ahead=ahead) as reader:
         samples = reader.stream(ids)

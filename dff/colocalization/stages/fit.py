@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -120,7 +121,8 @@ def fit_bank(
     if everywhere is None:
         return None, total, None
     bank = bank_from(estimator, everywhere, signed=signed, model=network.name, layer=network.layer)
-    return replace(bank, recipe=network.explainer.recipe), total, selection
+    rest = float(np.float32(bank.rest))  # the last digits of a sum tell in which order it was made
+    return replace(bank, rest=rest, recipe=network.explainer.recipe), total, selection
 
 
 def _start(

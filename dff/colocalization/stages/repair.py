@@ -110,19 +110,17 @@ def _read_images(job: Job) -> Iterator[tuple[int, Row | None]]:
         if (name := chunk_name("rows", index)) in folder.manifest:
             chunk = load_chunk(folder.file(name), rows=False)
             yield from zip(chunk.ids, chunk.stamps, strict=True)
+    if INPUTS in folder.manifest:  # what the chunks said, put together
+        file = pq.ParquetFile(folder.file(INPUTS))
+        for group in share(range(file.num_row_groups)):
+            columns = [column.to_pylist() for column in file.read_row_group(group).columns]
+            for image, *stamp in zip(*columns, strict=True):
+                yield image, None if stamp[0] is None else tuple(stamp)
+        return
     for index in share(range(len(job.chunks))):
         if (name := chunk_name("images", index)) in folder.manifest:
             facts = json.loads(folder.file(name).read_text())
             yield from zip(facts["ids"], facts["stamps"], strict=True)
-    if INPUTS in folder.manifest:
-        file = pq.ParquetFile(folder.file(INPUTS))
-        for group in share(range(file.num_row_groups)):
-            yield from map(_stamped, file.read_row_group(group).to_pylist())
-
-
-def _stamped(row: dict[str, Any]) -> tuple[int, Row | None]:
-    stamp = (row["size"], row["modified"], row["changed"], row["digest"])
-    return row["id"], None if row["size"] is None else stamp
 
 
 def _say(dataset: Dataset, changed: set[int]) -> None:

@@ -34,27 +34,39 @@ class Tally:
     def __post_init__(self) -> None:
         self.together = np.zeros((self.concepts, self.concepts), np.int64)
 
-    def add(
-        self, groups: Sequence[int | str | None], present: np.ndarray, mean: np.ndarray
-    ) -> None:
-        """Count images (n,) with where concepts are present (n, k) and the maps' means (n, k)."""
+    def add(self, groups: pa.ChunkedArray, present: np.ndarray, mean: np.ndarray) -> None:
+        """Count images (n,) with where concepts are present (n, k) and the maps' means (n, k).
+
+        An image whose group is null belongs to none.
+        """
         self.total += len(groups)
         self.together += present.astype(np.int64).T @ present.astype(np.int64)
-        for group, image_present, level in zip(groups, present, mean, strict=True):
-            if group is not None:
-                self.images[group] = self.images.get(group, 0) + 1
-                self.present[group] = self.present.get(group, 0) + image_present.astype(np.int64)
-                self.mean[group] = self.mean.get(group, 0.0) + level.astype(np.float64)
+        coded = groups.combine_chunks().dictionary_encode()
+        known = np.asarray(coded.indices.is_valid())
+        codes, names = coded.indices.drop_null().to_numpy(), coded.dictionary.to_pylist()
+        counts = np.bincount(codes, minlength=len(names)).tolist()
+        sums = (
+            np.zeros((len(names), self.concepts), np.int64),
+            np.zeros((len(names), self.concepts)),
+        )
+        np.add.at(sums[0], codes, present[known])
+        np.add.at(sums[1], codes, mean[known].astype(np.float64))
+        for group, count, shown, level in zip(names, counts, *sums, strict=True):
+            self.images[group] = self.images.get(group, 0) + count
+            self.present[group] = self.present.get(group, 0) + shown
+            self.mean[group] = self.mean.get(group, 0.0) + level
 
 
 def image_groups(
     folder: RunFolder, concepts: int
 ) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (images that could be read, strength (n, k), mean (n, k), present (n, k)) of a run."""
-    images = pq.read_table(folder.file("images.parquet"))
-    readable = images.filter(pc.equal(images["status"], "ok"))
+    """Yield (images that could be read, strength (n, k), mean (n, k), present (n, k)) of a run.
+
+    Both tables are read some thousand images at a time.
+    """
+    images = _readable(folder)
+    waiting = next(images, None)
     file = pq.ParquetFile(folder.file("instances.parquet"))
-    offset = 0
     left: pa.Table | None = None
     for batch in file.iter_batches(
         batch_size=concepts * 4096, columns=["image_id", "strength", "mean", "x0"]
@@ -68,8 +80,19 @@ def image_groups(
             table[name].to_numpy().reshape(count, concepts) for name in ("strength", "mean")
         )
         present = np.asarray(table["x0"].is_valid()).reshape(count, concepts)
-        yield readable.slice(offset, count), strength, mean, present
-        offset += count
+        while waiting is not None and len(waiting) < count:
+            waiting = pa.concat_tables([waiting, next(images)])
+        if waiting is not None:
+            yield waiting.slice(0, count), strength, mean, present
+            waiting = waiting.slice(count)
+
+
+def _readable(folder: RunFolder) -> Iterator[pa.Table]:
+    """Yield the images that could be read, a row group at a time."""
+    file = pq.ParquetFile(folder.file("images.parquet"))
+    for group in range(file.num_row_groups):
+        images = file.read_row_group(group)
+        yield images.filter(pc.equal(images["status"], "ok"))
 
 
 def write_scores(
@@ -82,8 +105,8 @@ def write_scores(
     """Write scores.parquet, concepts.parquet, labels.parquet (if any) and cooccurrence.parquet."""
     by_class, by_label = Tally(len(bank)), Tally(len(bank))
     for images, _, mean, present in image_groups(folder, len(bank)):
-        by_class.add(images["predicted_index"].to_pylist(), present, mean)
-        by_label.add(images["label"].to_pylist(), present, mean)
+        by_class.add(images["predicted_index"], present, mean)
+        by_label.add(images["label"], present, mean)
     said = None if logits is None else spoken(logits, by_class, meaning)
     _put(folder, "scores.parquet", _scores(bank, logits, class_names, by_class, meaning))
     _put(folder, "concepts.parquet", _concepts(bank, said, class_names, by_class))
