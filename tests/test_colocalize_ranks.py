@@ -10,9 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from dff.colocalization.run.folder import RunFolder
+from dff.errors import RunError
+from dff.manifest import Manifest
 from tests.colocalized import colocalize, digest, photos
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +72,20 @@ def test_ranks_of_another_mind_end_before_anything_is_written(tmp_path):
     assert "rank 0: rank 1 failed at opening the dataset and the model: there is no data" in said
     for name in ("behind", "ahead"):  # a clock that is three days off
         assert report["ends"][name] == [[0, 0], []], (name, said)
+
+
+def test_a_file_of_another_node_that_is_late_is_waited_for(tmp_path, monkeypatch):
+    Manifest(tmp_path).write({"run.json": "{}"})
+    folder = RunFolder(tmp_path)
+    folder.join({}, 0, of=2)
+    other = Timer(0.5, lambda: Manifest(tmp_path, writer=1).write({"maps/0": b"late"}))
+    other.start()
+    assert folder.file("maps/0").read_bytes() == b"late"
+    other.join()
+    monkeypatch.setattr("dff.colocalization.run.folder.ARRIVAL", 0.1)
+    folder.join({}, 0, of=2)
+    with pytest.raises(RunError, match="damaged or gone"):
+        folder.file("maps/1")
 
 
 def node(data: Path, out: Path, port: int) -> subprocess.Popen:

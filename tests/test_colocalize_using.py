@@ -14,6 +14,7 @@ from dff.cli import main
 from dff.colocalization import Run
 from dff.colocalization.evaluate import evaluate
 from dff.colocalization.explore import find, rename
+from dff.colocalization.run.coco import annotations_of
 from dff.concepts import ConceptBank
 from dff.errors import RunError, UsageError
 from dff.maps.rle import drawn
@@ -285,3 +286,22 @@ def test_a_third_of_the_images_is_broken(memory, tmp_path, capsys):
     status, _, errors = command(capsys, *again, "--strict")
     assert status == 1
     assert "12 images could not be read; images.parquet names them" in errors
+
+
+def test_annotations_of_a_few_images_are_found_in_a_large_file(tmp_path):
+    rng, lines = np.random.default_rng(0), []
+    images = np.flatnonzero(rng.random(9000) < 0.7).tolist()
+    for image in images:
+        for category in range(1, 1 + int(rng.integers(1, 4))):
+            lines.append(json.dumps({"id": image * 3 + category, "image_id": image,
+                                     "category_id": category, "area": image}))  # fmt: skip
+    path = tmp_path / "coco.json"
+    names = ",\n".join(json.dumps({"id": i, "file_name": f"{i}.jpg"}) for i in images)
+    path.write_text(f'{{"info": {{}},\n"categories": [],\n"images": [\n{names}],\n"annotations": ['
+                    "\n" + ",\n".join(lines) + "]}\n")  # fmt: skip
+    whole = json.loads(path.read_text())["annotations"]
+    ends = {images[0], images[-1], 8999, 9500}
+    for wanted in ({*map(int, rng.integers(0, 9000, n)), *ends} for n in (1, 5, 100, 5000)):
+        found = list(annotations_of(path, wanted))
+        assert found == [entry for entry in whole if entry["image_id"] in wanted]
+    assert list(annotations_of(path, {})) == []

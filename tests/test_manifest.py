@@ -28,6 +28,38 @@ def test_own_files_are_replaced_and_removed(tmp_path: Path) -> None:
     assert list(Manifest(tmp_path / "out")) == ["a.txt"]
 
 
+def test_many_files_are_removed_and_what_was_changed_stays(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("dff.manifest.REMOVED", 3)
+    names = [f"deep/er/{i}.txt" for i in range(8)]
+    manifest = Manifest(tmp_path)
+    manifest.write({**dict.fromkeys(names, "ours"), "other/a.txt": "ours"})
+    (tmp_path / names[4]).write_text("mine now")
+    (tmp_path / names[6]).unlink()
+    assert manifest.remove([*names, "other/a.txt"]) == [names[4]]
+    assert [p.name for p in tmp_path.rglob("*.txt")] == ["4.txt"]
+    assert not (tmp_path / "other").exists()
+    assert list(Manifest(tmp_path)) == [names[4]]
+
+
+@pytest.mark.parametrize("hours", [-30, 0, 30])
+def test_a_wrong_clock_takes_no_file_from_who_is_writing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.write({"a.txt": "ours"})
+    living, dead = (tmp_path / f".dff-{manifest.identity}-{name}" for name in ("new", "old"))
+    for path in (living, dead):
+        path.write_text("half")
+    now = living.stat().st_mtime
+    os.utime(dead, (now - 7200, now - 7200))
+    monkeypatch.setattr("time.time", lambda: now + 3600 * hours)
+    manifest.sweep()
+    assert living.exists()
+    assert not dead.exists()
+    manifest.sweep(age=0)
+    assert not living.exists()
+
+
 @pytest.mark.parametrize("text", ["mine\n", '{"name": "a.txt"}\n', "[1]"])
 def test_a_users_file_with_the_name_of_the_record_stays(tmp_path: Path, text: str) -> None:
     own, other = tmp_path / ".dff-manifest.jsonl", tmp_path / ".dff-manifest.notes.jsonl"

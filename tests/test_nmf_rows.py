@@ -43,6 +43,23 @@ def test_blocks_give_what_memory_gives():
     assert other.reconstruction_err_ == pytest.approx(one.reconstruction_err_, rel=1e-3)
 
 
+def test_the_number_of_workers_does_not_change_a_digit(monkeypatch):
+    a = data(rows=9000)
+    fits = []
+    for count in (1, 2, 5):
+        monkeypatch.setattr("dff.nmf.rows.workers", lambda entries, count=count: count)
+        blocks = RowBlocks([a[i : i + 700] for i in range(0, 9000, 700)])
+        parts = blocks.parts()
+        assert len(parts) == count
+        spans = [where for part in parts for where, _ in part.blocks()]
+        assert [s.start for s in spans] == [0, *(s.stop for s in spans[:-1])]
+        estimator = NMF(4, init=a[:4] + 0.1)
+        fits.append((estimator.fit_transform(blocks), estimator.components_))
+    for codes, components in fits[1:]:
+        np.testing.assert_array_equal(codes, fits[0][0])
+        np.testing.assert_array_equal(components, fits[0][1])
+
+
 class Recomputed:
     """Blocks made anew on each look, as from files; counts how many are alive."""
 

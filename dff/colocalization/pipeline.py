@@ -96,7 +96,7 @@ def colocalize(
                     folder.state["precision"] = evidence.as_dict()
                     folder.save()
                 repair(job)
-        folder.join(ranks.gather(folder.state)[0], ranks.rank)
+        folder.join(ranks.gather(folder.state)[0], ranks.rank, of=ranks.size)
         _run(job)
     return Run(out)
 

@@ -216,6 +216,7 @@ def encode_rows(
     """
     gram = components @ components.T
     codes = components.new_empty(len(components), rows.shape[0]) if start is None else start
+    inverse = least_squares(gram, torch.eye(len(gram)).to(gram)) if start is None else gram
 
     def gather(part: Rows) -> tuple[Tensor, Tensor]:
         agreement = components.new_zeros(len(components), dtype=torch.float64)
@@ -227,7 +228,7 @@ def encode_rows(
             block, block_codes = converted(values), codes[:, where]
             cross = multiply(components, block.T)
             if start is None:
-                block_codes.copy_(least_squares(gram, cross).clamp_min_(0))
+                block_codes.copy_((inverse @ cross).clamp_min_(0))
             encode(block_codes, gram, cross)
             agreement += cross.mul_(block_codes).sum(1, dtype=torch.float64)
             part_gram += block_codes @ block_codes.T

@@ -33,10 +33,11 @@ def rightness(
     for known_class in {*classes, *filter(None, predicted)}:
         for part in (known_class, *known_class.split(",")):
             known.setdefault(_key(part), set()).add(known_class)
+    meant = {label: known.get(_key(label)) for label in {*labels} if label is not None}
     result = []
     for label, name in zip(labels, predicted, strict=True):
-        meant = known.get(_key(label)) if label is not None else None
-        result.append(-1 if meant is None or name is None else int(name in meant))
+        right = None if label is None else meant[label]
+        result.append(-1 if right is None or name is None else int(name in right))
     return result
 
 
@@ -120,11 +121,13 @@ def _confusions(
     pairs = Counter((labels[i], predicted[i]) for i in np.flatnonzero(right == 0).tolist())
     shown = titles(names)
     average = present.mean(0)
-    label_of, class_of = np.array(labels, object), np.array(predicted, object)
+    number = {name: i for i, name in enumerate({*labels, *predicted})}
+    label_of, class_of = (np.array([number[n] for n in named]) for named in (labels, predicted))
     rows = []
     for (label, name), count in pairs.most_common(MOST_PAIRS):
-        these = present[(label_of == label) & (class_of == name) & (right == 0)]
-        same = present[(label_of == label) & (right == 1)]
+        labelled = label_of == number[label]
+        these = present[labelled & (class_of == number[name]) & (right == 0)]
+        same = present[labelled & (right == 1)]
         more = these.mean(0) - (same.mean(0) if len(same) else average)
         k = int(more.argmax())
         usual = "where it is right" if len(same) else "all images"

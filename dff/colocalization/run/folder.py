@@ -28,6 +28,8 @@ FORMAT = 2
 STATE, LOCK = "run.json", ".dff-lock"
 INPUTS = ".dff-inputs.parquet"
 """What each photo was when it was read (:mod:`dff.colocalization.sources.stamps`)."""
+ARRIVAL = 60.0
+"""Seconds for which a network file system may go on showing a node what was there before."""
 TABLES = ("images", "instances", "scores", "concepts", "cooccurrence", "labels")
 
 
@@ -48,6 +50,7 @@ class RunFolder:
         self.manifest = Manifest(path)
         self.state: dict[str, Any] = {}
         self._checked: set[str] = set()
+        self._patience = 0.0
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -123,9 +126,10 @@ class RunFolder:
         del self.state["clearing"]
         self.save()
 
-    def join(self, state: dict[str, Any], rank: int) -> None:
-        """Take part in what the first rank has claimed."""
+    def join(self, state: dict[str, Any], rank: int, *, of: int) -> None:
+        """Take part in what the first `of` several ranks has claimed."""
         self.state = state
+        self._patience = ARRIVAL if of > 1 else 0.0
         if rank:
             self.manifest = Manifest(self.path, writer=rank)
 
@@ -145,13 +149,23 @@ class RunFolder:
             RunError: it is gone or damaged.
         """
         if name not in self._checked:
-            if not self.manifest.sound(name):
+            if not self._arrived(name):
                 raise RunError(
                     f"{str(self.path / name)!r} is damaged or gone: start the run's `dff "
                     "colocalize` command again, it is made again"
                 )
             self._checked.add(name)
         return self.path / name
+
+    def _arrived(self, name: str) -> bool:
+        """Return whether a file is sound; of several ranks, another node's may take its time."""
+        until = time.monotonic() + self._patience
+        while not self.manifest.sound(name):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(1)
+            self.manifest.load()
+        return True
 
     def damaged(self) -> list[str]:
         """Return the recorded files that are not as they were written, in order."""
