@@ -104,7 +104,7 @@ def grow(options: argparse.Namespace) -> None:
             data, out = images(Path(place) / "data", count), Path(place) / "run"
             took, cpu, peak = dff(
                 "colocalize", str(data), "--out", str(out), "--model", "demo", "-k", "6",
-                "--memory", options.memory, "--workers", "1", "--quiet",
+                "--memory", options.memory, "--workers", "1", "--quiet", *options.options.split(),
             )  # fmt: skip
             found, _, find_peak = dff("find", str(out), "-c", "1", "--quiet")
             told, _, report_peak = dff("report", str(out), "--quiet")
@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument("what", choices=["grow", "layout"])
     parser.add_argument("--counts", default="1000,10000")
     parser.add_argument("--memory", default="4M", help="of the fit: small, so that it is a sample")
+    parser.add_argument("--options", default="--size 64", help="further ones of dff colocalize")
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--work", default=None, help="folder for what is written meanwhile")
     parser.add_argument("--keep", action="store_true", help="leave the made-up run")
