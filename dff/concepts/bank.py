@@ -5,6 +5,7 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -321,6 +322,9 @@ class ConceptBank:
             raise BankError(damaged(path, error)) from None
 
 
+_version = functools.cache(version)  # read from a file
+
+
 def _versions() -> dict[str, str]:
-    return {"deep-feature-factorization": version("deep-feature-factorization"),
+    return {"deep-feature-factorization": _version("deep-feature-factorization"),
             "torch": torch.__version__}  # fmt: skip

@@ -4,8 +4,8 @@ Read ``updates`` first: the update formula and its derivation. Then, each using 
 
 - ``updates``: HALS and least squares, one iteration as functions of small matrices.
 - ``fitting``: the loop: passes over A, extrapolation, stopping, the ordered result.
-- ``initialization``: NNDSVDa, k-means or random components, fitted on samples, and the race of
-  several; ``clusters`` has the k-means, ``samples`` the rows that are drawn.
+- ``initialization``: NNDSVDa, k-means or random components, fitted on samples; ``clusters`` has
+  the k-means, ``samples`` the rows that are drawn, ``together`` the fit of several starts at once.
 - ``estimators``: :class:`NMF`, :class:`SemiNMF`: options, checks and attributes.
 - ``scikit_learn``: the same as scikit-learn's estimators.
 - ``affine``: A ≈ b + W·H: :class:`OffsetNMF`, and any scikit-learn decomposition or clustering.

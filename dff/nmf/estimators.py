@@ -37,7 +37,7 @@ from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
 __all__ = ["NMF", "Base", "SemiNMF", "like"]
 
 FLOATS = [np.float32, np.float64, np.float16]
-SEVERAL_STARTS = 4  # under n_init="auto", where A has
+SEVERAL_STARTS = 8  # under n_init="auto", where A has
 SEVERAL_STARTS_ENTRIES = 1 << 19  # entries at most
 
 
@@ -254,10 +254,9 @@ class NMF(Base):
         init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "k-means",
             "random", or components (k, c) to start from. "auto": NNDSVDa, and k-means for
             :class:`SemiNMF`.
-        n_init: how many starts race for some iterations, of which the best goes on, beside the
-            first; all others have to explain 0.1 % more of ||A||² than the first does. "auto": 4
-            where X has at most 2^19 entries, as few rows have many local minima, else 1. Of many
-            rows a sample decides.
+        n_init: how many starts are fitted, of which the best is taken; of many, the three that
+            lead after ten passes are fitted to the end. "auto": 8 where X has at most 2^19
+            entries, as few rows have many local minima, else 1. Of many rows a sample decides.
         random_state: seed of the fit's own generator; None for fresh entropy.
         precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
             bfloat16 for large float32 data on processors that have it in hardware.

@@ -8,7 +8,7 @@ own: the global random state is left alone.
 Of many rows two samples are fitted, in the basis of the leading singular vectors of the first
 (randomised compression; Erichson et al. 2018): rows are then as short as the basis has vectors, and
 a pass costs next to nothing. The second, larger and of other rows, takes the components out of what
-only the first one held. Several starts race side by side, and the best goes on.
+only the first one held. Several starts are fitted, and the best goes on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from dff.nmf.backend import (
     stable_decomposition,
 )
 from dff.nmf.clusters import centres, everywhere
-from dff.nmf.fitting import Fit, Settings, first_solve, minimise, next_solve, summed
+from dff.nmf.fitting import Fit, Settings, minimise
 from dff.nmf.rows import InMemory, Inspector, Rows
 from dff.nmf.samples import sampled_rows
-from dff.nmf.updates import Constraint, Statistics
+from dff.nmf.together import best_of
+from dff.nmf.updates import Constraint
 
-__all__ = ["INITIALIZATIONS", "SAMPLE_ROWS", "Initializer", "given_components", "race", "starts"]
+__all__ = ["INITIALIZATIONS", "SAMPLE_ROWS", "Initializer", "given_components", "starts"]
 
 INITIALIZATIONS = ("nndsvda", "k-means", "random")
 OVERSAMPLING, POWER_ITERATIONS = 10, 2  # of the randomised SVD
@@ -44,11 +45,8 @@ SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is mor
 LARGER = 2  # the second one this many times as many
 SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
-RACED_TOL = 0.2  # and all rows, where they are few,
+FEW_TOL = 0.2  # and all rows, where they are few,
 SKETCH_ITER = 150  # or with so many passes
-RACE = 10  # passes that starts are compared after
-RACE_MOMENTUM = 0.8
-LEAD = 1e-3  # of ||A||²; by less, starts are alike
 
 
 @dataclass(frozen=True)
@@ -95,27 +93,16 @@ class Initializer:
             return self._from_samples(rows, count, spectrum, energy, candidates), False
         if len(candidates) == 1:
             return candidates[0], False
-        return self._best(values, energy, candidates, None, RACED_TOL), True
-
-    def _best(
-        self, values: Tensor, energy: float, starts: list[Tensor], basis: Tensor | None, tol: float
-    ) -> Tensor:
-        """Return what the best of the starts becomes on `values`.
-
-        The first may end below the leader of a race: both are fitted.
-        """
-        if len(starts) > 1:
-            leader = race(values.to(starts[0].dtype), energy, starts, self.settings, basis)
-            starts = [starts[0], leader]
-        fits = [self._fit(values, energy, start, basis, tol) for start in starts]
-        return min(fits, key=lambda fit: fit.losses[-1]).components
+        settings = self._settings(candidates[0].dtype, FEW_TOL)
+        return best_of(values, energy, candidates, settings), True
 
     def _from_samples(
         self, rows: Rows, count: int, spectrum: Spectrum, energy: float, candidates: list[Tensor]
     ) -> Tensor:
         """Return what the best candidate becomes on the first sample, then on the second."""
         sample, basis = spectrum.scaled_left, spectrum.right
-        start = self._best(sample, energy, candidates, basis, FIRST_TOL)
+        fits = [self._fit(sample, energy, start, basis, FIRST_TOL) for start in candidates]
+        start = min(fits, key=lambda fit: fit.losses[-1]).components
         sample, energy = self._sample(rows, LARGER * count, self.seed + 1, basis)
         return self._fit(sample, energy, start, basis, SECOND_TOL).components
 
@@ -164,11 +151,14 @@ class Initializer:
         self, sample: Tensor, energy: float, start: Tensor, basis: Tensor | None, tol: float
     ) -> Fit:
         """Return the fit to `sample` (n, r), times the `basis` (r, c) if any."""
-        settings = replace(
-            self.settings, precision=start.dtype, tol=tol * self.settings.tol,
-            max_iter=min(self.settings.max_iter, SKETCH_ITER),
-        )  # fmt: skip
+        settings = self._settings(start.dtype, tol)
         return minimise(InMemory(sample), start, settings, energy=energy, basis=basis)
+
+    def _settings(self, precision: torch.dtype, tol: float) -> Settings:
+        """Return the settings for a sample, fitted to so much of the tolerance."""
+        most = min(self.settings.max_iter, SKETCH_ITER)
+        tol = tol * self.settings.tol
+        return replace(self.settings, precision=precision, tol=tol, max_iter=most)
 
 
 def given_components(init: Any, shape: tuple[int, int], constraint: Constraint) -> Tensor:
@@ -265,38 +255,3 @@ def mean_magnitude(a: Tensor, total: Total) -> Tensor:
     lengths = torch.linalg.vector_norm(some.to(arithmetic_dtype(a)), ord=1, dim=1)
     figures = total(torch.stack([lengths.sum(), lengths.new_tensor(float(some.numel()))]))
     return figures[0] / figures[1]
-
-
-def race(
-    values: Tensor,
-    energy: float,
-    candidates: Sequence[Tensor],
-    settings: Settings,
-    basis: Tensor | None = None,
-) -> Tensor:
-    """Return the best components (k, c) after some passes from each candidate, all at once.
-
-    The first keeps its place unless another explains at least `LEAD` more of ||A||² = `energy`.
-
-    A is `values` (n, c) in memory, or with a `basis` (r, c) of orthonormal rows `values` (n, r)
-    times it. Few rows have many local minima, and there the time goes into starting small
-    operations: many starts together take little longer than one.
-    """
-    components = torch.stack(list(candidates))
-    codes = components.new_zeros(*components.shape[:2], len(values))
-    updated = components
-    for turn in range(RACE):
-        gram = components @ components.mT
-        projected = components if basis is None else components @ basis.T
-        (next_solve if turn else first_solve)(codes, gram, projected @ values.T)
-        cross = codes @ values
-        statistics = Statistics(cross if basis is None else cross @ basis, codes @ codes.mT)
-        statistics = summed(statistics, settings.total)
-        before, updated = updated, settings.constraint.update(components, statistics)
-        momentum = RACE_MOMENTUM * (turn > 0)
-        components = updated.add(updated - before, alpha=momentum)
-        components = components.clamp_min_(settings.constraint.floor)
-    agreement = (statistics.cross * updated).sum((1, 2))
-    losses = (statistics.gram * (updated @ updated.mT)).sum((1, 2)) - 2 * agreement
-    losses[0] -= LEAD * energy
-    return updated[losses.argmin()]

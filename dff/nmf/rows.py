@@ -37,7 +37,7 @@ __all__ = [
     "unsafe_power",
 ]
 
-BLOCK_BYTES = 1 << 24  # small enough to stay in a processor's cache between two uses
+BLOCK_BYTES = 1 << 22  # small enough to stay in a processor's cache between two uses
 PARTS_BLOCK_BYTES = 1 << 25  # of the blocks in use at once, where parts are worked on side by side
 DEVICE_BLOCK_BYTES = 1 << 28  # large enough on a GPU that starting its kernels does not count
 SEEN_ENTRIES = 1 << 16  # of a block, to find its largest: even rows of a larger one
