@@ -10,10 +10,12 @@ from PIL import Image
 
 from dff import RunOptions, colocalize
 from dff.cli import main
-from dff.colocalization import dry_run, open_dataset
+from dff.colocalization import dry_run, open_dataset, pipeline
 from dff.colocalization.forecast import Trial
+from dff.colocalization.ranks import Ranks
 from dff.demo.creatures import render
-from dff.errors import OutputError
+from dff.errors import OutputError, UsageError
+from tests.colocalized import toy
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,10 @@ def test_a_run_of_nothing_readable_says_so(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(np.random.default_rng(i).bytes(50))
     with pytest.raises(Exception, match="image"):
         dry_run(tmp_path, tmp_path / "run", model="demo", concepts=2)
+
+
+def test_a_dry_run_is_of_one_process(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "start", lambda: Ranks(0, 2))
+    with pytest.raises(UsageError, match="start it without torchrun"):
+        pipeline.dry_run(folder, tmp_path / "run", model=toy())
+    assert not (tmp_path / "run").exists()

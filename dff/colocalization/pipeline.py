@@ -115,8 +115,14 @@ def dry_run(
     A trial on 50 of the images takes its time, and needs a temporary folder.
 
     Raises:
-        UsageError, ImageError, ModelError, FactorizationError: as :func:`colocalize`.
+        UsageError, ImageError, ModelError, FactorizationError: as :func:`colocalize`; or started
+            as one of several processes.
     """
+    if start().size > 1:
+        raise UsageError(
+            "a dry run is of one process: start it without torchrun; several take as many times "
+            "less of its time"
+        )
     job = _job(dataset, out, model, concepts, options, masks, silent)
     job.network.precision = _precision(job, options, _settings(job, options)).precision
     chosen = replace(options, precision=job.network.precision)
