@@ -53,10 +53,10 @@ def label_probes(
         and its mean over them elsewhere.
     """
     alone = torch.einsum("khw,kc->kchw", coefficients, components)
-    there = _widened(presence(coefficients, scale).unflatten(1, (grids, -1))).flatten(1, 2)[:, None]
-    total = there.sum((2, 3), keepdim=True).clamp_min(1e-12)
-    mean = (there * maps).sum((2, 3), keepdim=True) / total
-    return torch.cat([maps - alone, there * maps + (1 - there) * mean])
+    there = _widened(presence(coefficients, scale).unflatten(1, (grids, -1))).flatten(1)
+    mean = (there @ maps.flatten(1).T) / there.sum(1, keepdim=True).clamp_min(1e-12)
+    faded = torch.lerp(mean[:, :, None, None], maps, there.view_as(coefficients)[:, None])
+    return torch.cat([maps - alone, faded])
 
 
 def confidences(logits: Tensor, probed: Tensor, meaning: Meaning) -> Tensor:
