@@ -22,22 +22,23 @@ __all__ = ["best_of"]
 
 RACE, LEADERS = 10, 3  # after so many passes, so many of the starts go on
 FIRST_SWEEPS, SWEEPS = 8, 2
+LEAD = 1e-4  # of ||A||²; by less, starts are alike, and the first is taken: its parts overlap least
 
 
 def best_of(values: Tensor, energy: float, starts: Sequence[Tensor], settings: Settings) -> Tensor:
     """Return what the best of the starts (k, c) becomes on A = `values` (n, c), in memory.
 
-    `energy` is ||A||² over all ranks.
+    All but the first have to end lower than that by `LEAD`. `energy` is ||A||² over all ranks.
     """
     a = values.to("cpu", starts[0].dtype)
     batch = _Batch(np.stack([start.cpu().numpy() for start in starts], 1), a, energy, settings)
     for turn in range(settings.max_iter):
         batch.step(first=turn == 0)
         if turn + 1 == RACE:
-            batch.keep(np.sort(np.argsort(batch.loss, kind="stable")[:LEADERS]))
+            batch.keep(np.sort(np.argsort(batch.standing, kind="stable")[:LEADERS]))
         if batch.settled.all():
             break
-    return torch.from_numpy(batch.lowest[:, batch.loss.argmin()].copy()).to(starts[0])
+    return torch.from_numpy(batch.lowest[:, batch.standing.argmin()].copy()).to(starts[0])
 
 
 class _Half:
@@ -84,7 +85,13 @@ class _Batch:
         self.codes = _Half(np.zeros((k, count, len(a)), components.dtype))
         self.lowest, self.loss = components, np.full(count, np.inf)
         self.momentum, self.pushed = np.full(count, MOMENTUM), np.zeros(count, bool)
-        self.settled = np.zeros(count, bool)
+        self.settled, self.handicap = np.zeros(count, bool), np.full(count, LEAD * energy)
+        self.handicap[0] = 0
+
+    @property
+    def standing(self) -> Floats:
+        """What the starts are compared by (s,)."""
+        return self.loss + self.handicap
 
     def keep(self, chosen: Floats) -> None:
         """Go on with some of the starts only."""
@@ -93,6 +100,7 @@ class _Batch:
         self.lowest = self.lowest[:, chosen]
         self.loss, self.momentum = self.loss[chosen], self.momentum[chosen]
         self.pushed, self.settled = self.pushed[chosen], self.settled[chosen]
+        self.handicap = self.handicap[chosen]
 
     def step(self, *, first: bool) -> None:
         """Go once over A."""
