@@ -11,6 +11,8 @@ from dff.cli.console import clean, watched
 
 __all__ = ["bars"]
 
+SETTLED = 1.0  # seconds from which on a rate says something
+
 
 @contextmanager
 def bars(images: Collection[str] = ()) -> Iterator[Callable[[str, int, int], None]]:
@@ -44,7 +46,7 @@ def bars(images: Collection[str] = ()) -> Iterator[Callable[[str, int, int], Non
                 known[stage] = (task, now, done)
             task, since, first = known[stage]
             amount = f"{done:,} of {total:,}" if total else ""
-            if stage in images and done > first and now > since:
+            if stage in images and done > first and now - since >= SETTLED:
                 amount += f" images, {(done - first) / (now - since):.0f}/s"
             shown.update(task, completed=done, total=total or None, amount=amount)
 
