@@ -124,7 +124,7 @@ def check_room(job: Job) -> None:
     rows, cols = job.network.cells
     maps = job.plan.images * most_concepts(job.concepts) * rows * cols * 2
     needed = _row_bytes(job, _item(job)) + maps
-    written = sum(_size(job.folder.file(name)) for name in job.folder.manifest)
+    written = sum(_size(job.folder.path / name) for name in job.folder.manifest)
     free = _free(job.folder.path)
     if needed > free + written:
         raise OutputError(
