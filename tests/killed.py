@@ -20,7 +20,7 @@ import torch
 
 from tests.colocalized import colocalize, digest, small_chunks, toy
 
-KILLS = 45  # at random moments, of each kind of run
+KILLS = 25  # at random moments, of each kind of run
 
 
 def attempt(

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_ends_in_the_same_bytes(tmp_path):
-    """Killed at renames spread over all stages (so at each stage), and at 90 random moments."""
+    """Killed at renames spread over all stages (so at each stage), and at 50 random moments."""
     data = photos(tmp_path / "data", 10)
     result = subprocess.run(
         [sys.executable, "-m", "tests.killed", str(data), str(tmp_path)],
@@ -28,4 +28,4 @@ def test_a_killed_run_ends_in_the_same_bytes(tmp_path):
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["different"] == []
     assert report["every"] >= 12
-    assert report["random"] >= 90
+    assert report["random"] >= 50
