@@ -49,7 +49,7 @@ def resolve_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Mod
 def _by_path(model: nn.Module, path: str) -> nn.Module | None:
     try:
         return model.get_submodule(path)
-    except AttributeError:
+    except (AttributeError, RuntimeError):  # there is none, or torch.jit offers no such look-up
         return None
 
 
