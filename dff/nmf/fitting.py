@@ -38,6 +38,8 @@ __all__ = [
 MOMENTUM = 0.5  # share of the last move, at first
 GROWTH, DECAY = 1.05, 1.5  # of the momentum, after a pass that lowered the loss, or did not
 
+FIRST_SWEEPS, NEXT_SWEEPS = 8, 2  # of the codes, in the first pass and in those after it
+
 Solve = Callable[[Tensor, Tensor, Tensor], None]
 """Improves codes (k, b), in place, for gram = H Hᵀ (k, k) and cross = H Aᵀ (k, b)."""
 
@@ -126,7 +128,7 @@ def first_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
 
     On few rows this ends in better local minima than a start at clipped least squares.
     """
-    sweep(codes.zero_(), gram, cross, times=8)
+    sweep(codes.zero_(), gram, cross, times=FIRST_SWEEPS)
 
 
 def last_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
@@ -136,7 +138,7 @@ def last_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
 
 def next_solve(codes: Tensor, gram: Tensor, cross: Tensor) -> None:
     """Sweep the codes on from where they are."""
-    sweep(codes, gram, cross, times=2)
+    sweep(codes, gram, cross, times=NEXT_SWEEPS)
 
 
 def pass_over(

@@ -15,13 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff.nmf.fitting import DECAY, GROWTH, MOMENTUM, Settings, summed
-from dff.nmf.updates import FREE, Floats, Statistics, sweep_together
+from dff.nmf.fitting import (
+    DECAY,
+    FIRST_SWEEPS,
+    GROWTH,
+    MOMENTUM,
+    NEXT_SWEEPS,
+    Settings,
+    summed,
+)
+from dff.nmf.updates import FREE, SWEEPS, Floats, Statistics, sweep_together
 
 __all__ = ["best_of"]
 
 RACE, LEADERS = 10, 3  # after so many passes, so many of the starts go on
-FIRST_SWEEPS, SWEEPS = 8, 2
 LEAD = 1e-4  # of ||A||²; by less, starts are alike, and the first is taken: its parts overlap least
 
 
@@ -107,7 +114,7 @@ class _Batch:
         h, w = self.components, self.codes
         overlap = h.gram()
         h.times(self.a.T, out=w.cross)
-        sweep_together(w.both, overlap, FIRST_SWEEPS if first else SWEEPS)
+        sweep_together(w.both, overlap, FIRST_SWEEPS if first else NEXT_SWEEPS)
         w.times(self.a, out=h.cross)
         gram = self._over_ranks(w.gram())
         before = self._losses(gram, overlap)
