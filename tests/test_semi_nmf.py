@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from dff.errors import UsageError
 from dff.nmf import NMF, SemiNMF
 from dff.nmf.clusters import centres
 
@@ -49,6 +50,37 @@ def test_the_best_of_many_starts_is_no_worse_than_one(kind, seed):
     a = np.abs(tokens(seed=seed)) if kind is NMF else tokens(seed=seed)
     one, best = (kind(7, n_init=n).fit(a).reconstruction_err_ for n in (1, 20))
     assert best <= one * (1 + 1e-6)
+
+
+def ridge_loss(a: np.ndarray, codes: np.ndarray, components: np.ndarray) -> tuple[float, float]:
+    """Return ||A - W H||², and the sum of the ||WₖHₖ||²."""
+    parts = np.square(codes).sum(0) * np.square(components).sum(1)
+    return float(np.square(a - codes @ components).sum()), float(parts.sum())
+
+
+@pytest.mark.parametrize("rows", [600, 9000])  # all of them in several starts, and a sample
+@pytest.mark.parametrize("k", [2, 5])
+def test_a_ridge_makes_components_cancel_less(rows, k):
+    a, ridge = tokens(rows), 0.05
+    found = {}
+    for given in (0.0, ridge):
+        model = SemiNMF(k, ridge=given, tol=1e-6)
+        codes = model.fit_transform(a)
+        found[given] = ridge_loss(a, codes, model.components_)
+    (free, large), (held, small) = found[0.0], found[ridge]
+    assert small < large
+    assert held + ridge * small < free + ridge * large
+
+
+def test_a_ridge_does_not_depend_on_the_scale():
+    a = tokens()
+    one, large = SemiNMF(4, ridge=0.01).fit(a), SemiNMF(4, ridge=0.01).fit(2.0**20 * a)
+    assert np.array_equal(one.components_, large.components_)
+
+
+def test_a_ridge_below_zero_is_refused():
+    with pytest.raises(UsageError, match="ridge >= 0"):
+        SemiNMF(2, ridge=-0.1).fit(tokens())
 
 
 def test_rows_that_are_all_equal_are_one_concept():

@@ -11,10 +11,19 @@ a weighted factorization of A itself: that of the cells brought to length one, w
 are then multiplied by the lengths again. A ≈ W·H stands, and W keeps the scale of A. On photos of
 horses with masks this found the horse better for every network that was tried, signed or not
 (``benchmarks/real_masks.py``).
+
+Signed activations leave semi-NMF free to make a cell out of two concepts that cancel each other
+out: a cone of embeddings may open up round the cells, for next to nothing of the loss, until no
+embedding is like any cell and every cell has all concepts. The cells of a transformer, two
+concepts: embeddings of cosine -0.86, and the best map's IoU with the horses 0.08 below that of
+k-means. A ridge on the parts, Σₖ ‖wₖhₖ‖², makes cancelling cost: 0.5 % of the loss there, 0.2 % or
+less from k = 3 on, and the map is as good as that of k-means again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,12 +34,13 @@ from dff.nmf.updates import explained
 
 __all__ = ["cell_lengths", "encode", "explained_shares", "fit", "solver"]
 
+RIDGE = 3e-3  # for activations of both signs: 1e-3 to 1e-2 do as well, 3e-2 splits objects more
 SHORTEST = 1e-3  # of the longest cell: what is shorter weighs less, as it may be noise
 
 
-def solver(signed: bool) -> type[NMF] | type[SemiNMF]:
+def solver(signed: bool) -> Callable[..., NMF | SemiNMF]:
     """Return the factorization for activations of one sign, or of both."""
-    return SemiNMF if signed else NMF
+    return partial(SemiNMF, ridge=RIDGE) if signed else NMF
 
 
 def cell_lengths(rows: Tensor, longest: float | None = None) -> Tensor:

@@ -58,6 +58,7 @@ class Base:
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
         distributed: bool = False,
+        ridge: float = 0.0,
     ) -> None:
         self.n_components = n_components
         self.max_iter = max_iter
@@ -67,6 +68,7 @@ class Base:
         self.random_state = random_state
         self.precision = precision
         self.distributed = distributed
+        self.ridge = ridge
 
     def fit(self, X: Any, y: None = None) -> Any:
         """Learn the components of `X` (n, c); return self."""
@@ -165,9 +167,10 @@ class Base:
                 'expected n_init="auto" or an integer of 1 or more, and only 1 with components '
                 f"given as init, got {self.n_init!r}"
             )
-        if self.max_iter < 1 or self.tol < 0:
+        if self.max_iter < 1 or min(self.tol, self.ridge) < 0:
             raise UsageError(
-                f"expected max_iter >= 1 and tol >= 0, got {self.max_iter} and {self.tol}"
+                "expected max_iter >= 1, tol >= 0 and ridge >= 0, got "
+                f"{self.max_iter}, {self.tol} and {self.ridge}"
             )
 
     def _seed(self) -> int:
@@ -188,7 +191,9 @@ class Base:
         entries = share.total_rows * rows.shape[1]
         precision = choose_precision(self.precision, dtype, device, entries)
         self.precision_ = str(precision).removeprefix("torch.")
-        settings = Settings(self._constraint, precision, self.max_iter, self.tol, total)
+        settings = Settings(
+            self._constraint, precision, self.max_iter, self.tol, total, float(self.ridge)
+        )
         if isinstance(self.init, str):
             several = SEVERAL_STARTS if entries <= SEVERAL_STARTS_ENTRIES else 1
             n_init = several if self.n_init == "auto" else int(self.n_init)
@@ -263,6 +268,8 @@ class NMF(Base):
             bfloat16 for large float32 data on processors that have it in hardware.
         distributed: every rank of the default torch.distributed group fits its own rows, in step
             with the others; a rank may have none (an array of shape (0, c)).
+        ridge: of the loss ||A - WH||² + ridge · Σₖ ||WₖHₖ||² that is minimised, 0 or more: what
+            cancels out costs, so that components of both signs come closer to the data.
 
     Attributes:
         components_: H (k, c), rows of unit length, by explained share, largest first. A component
@@ -271,7 +278,7 @@ class NMF(Base):
             (2<A, WₖHₖ> - <WₖHₖ, WH>) / ||A||². With `rest_share_` they sum to 1.
         rest_share_: ||A - WH||² / ||A||²; 0 for all-zero data.
         reconstruction_err_: ||A - WH|| (Frobenius).
-        loss_curve_: numpy (n_iter_,), the best ||A - WH||² after each pass.
+        loss_curve_: numpy (n_iter_,), the best loss after each pass.
         n_iter_: passes over all rows; one more encodes them. n_features_in_: c.
         precision_: "float64", "float32" or "bfloat16", as used for the products with A.
 

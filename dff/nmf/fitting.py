@@ -20,7 +20,15 @@ from torch import Tensor
 
 from dff.nmf.backend import Total, alone, multiply, side_by_side
 from dff.nmf.rows import Converter, Inspector, Rows
-from dff.nmf.updates import Constraint, Statistics, encode, explained, least_squares, sweep
+from dff.nmf.updates import (
+    Constraint,
+    Statistics,
+    encode,
+    explained,
+    least_squares,
+    ridged,
+    sweep,
+)
 
 __all__ = [
     "Factors",
@@ -46,13 +54,17 @@ Solve = Callable[[Tensor, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to minimise: what H may be, in which precision, how long, and the sum over ranks."""
+    """How to minimise: what H may be, in which precision, how long, and the sum over ranks.
+
+    With a `ridge` the loss is ||A - W H||² + ridge · Σₖ ||WₖHₖ||².
+    """
 
     constraint: Constraint
     precision: torch.dtype
     max_iter: int
     tol: float
     total: Total = alone
+    ridge: float = 0.0
 
 
 @dataclass
@@ -64,7 +76,7 @@ class Fit:
         statistics: those that H was updated with.
         codes: Wᵀ (k, n) of the last pass.
         energy: ||A||² over all ranks.
-        losses: the least ||A - W H||² after each pass.
+        losses: the least loss after each pass.
         settled: whether it ended before ``max_iter``.
     """
 
@@ -86,7 +98,7 @@ def minimise(
     basis: Tensor | None = None,
     fitted: bool = False,
 ) -> Fit:
-    """Minimise ||A - W H||² over W >= 0 and H, from H = `components` (k, c).
+    """Minimise the loss of the settings over W >= 0 and H, from H = `components` (k, c).
 
     Settled once the update of the components lowers the loss by less than ``tol`` of it. `energy`
     is ||A||² over all ranks; where it is not known, the first pass feeds the `inspector` to get
@@ -156,12 +168,12 @@ def pass_over(
     The codes are those of `rows`, the statistics those of all ranks. With a `basis` (r, c) of
     orthonormal rows, A is `rows` (n, r) times it. In bfloat16 precision the products with A take
     rounded factors, and so does everything that is compared with those products: the statistics
-    are those of the rounded factors.
+    are those of the rounded factors. A ridge is in their Gram matrix.
     """
     precision = settings.precision
     rounded = components.to(precision)
     exact = rounded.to(components.dtype)
-    gram = exact @ exact.T
+    gram = ridged(exact @ exact.T, settings.ridge)
     projected = rounded if basis is None else multiply(rounded, basis.T)
 
     def gather(part: Rows) -> tuple[Tensor, Tensor]:
@@ -184,7 +196,8 @@ def pass_over(
     cross, codes_gram = (sum(sums[1:], sums[0]) for sums in gathered)
     statistics = summed(Statistics(cross, codes_gram), settings.total)
     cross, codes_gram = statistics.cross.to(gram.dtype), statistics.gram.to(gram.dtype)
-    return Statistics(cross if basis is None else multiply(cross, basis), codes_gram)
+    cross = cross if basis is None else multiply(cross, basis)
+    return Statistics(cross, ridged(codes_gram, settings.ridge))
 
 
 def summed(statistics: Statistics, total: Total) -> Statistics:

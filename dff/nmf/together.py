@@ -24,7 +24,7 @@ from dff.nmf.fitting import (
     Settings,
     summed,
 )
-from dff.nmf.updates import FREE, SWEEPS, Floats, Statistics, sweep_together
+from dff.nmf.updates import FREE, SWEEPS, Floats, Statistics, ridged, sweep_together
 
 __all__ = ["best_of"]
 
@@ -112,11 +112,11 @@ class _Batch:
     def step(self, *, first: bool) -> None:
         """Go once over A."""
         h, w = self.components, self.codes
-        overlap = h.gram()
+        overlap, ridge = h.gram(), self.settings.ridge
         h.times(self.a.T, out=w.cross)
-        sweep_together(w.both, overlap, FIRST_SWEEPS if first else NEXT_SWEEPS)
+        sweep_together(w.both, _ridged(overlap, ridge), FIRST_SWEEPS if first else NEXT_SWEEPS)
         w.times(self.a, out=h.cross)
-        gram = self._over_ranks(w.gram())
+        gram = _ridged(self._over_ranks(w.gram()), ridge)
         before = self._losses(gram, overlap)
         self._update(gram)
         after = self._losses(gram, h.gram())
@@ -136,7 +136,7 @@ class _Batch:
         return np.asarray(total.gram)
 
     def _losses(self, gram: Floats, overlap: Floats) -> Floats:
-        """Return ||A - W H||² (s,), float64, as far as float32 sums go."""
+        """Return the loss (s,), float64, as far as float32 sums go; `gram` has the ridge."""
         return self.energy - 2 * self.components.agreement() + (gram * overlap).sum((1, 2))
 
     def _update(self, gram: Floats) -> None:
@@ -161,3 +161,7 @@ class _Batch:
         updated[:] = np.where(each, moved, self.lowest)
         self.momentum = np.where(lower, grown, self.momentum / DECAY)
         self.pushed = further
+
+
+def _ridged(gram: Floats, ridge: float) -> Floats:
+    return np.asarray(ridged(torch.from_numpy(gram), ridge))

@@ -51,6 +51,7 @@ __all__ = [
     "encode",
     "explained",
     "least_squares",
+    "ridged",
     "sweep",
     "sweep_together",
 ]
@@ -167,20 +168,29 @@ def least_squares(gram: Tensor, cross: Tensor) -> Tensor:
     return inverse.to(cross.dtype) @ cross
 
 
+def ridged(gram: Tensor, ridge: float) -> Tensor:
+    """Return a Gram matrix (…, k, k) with its diagonal 1 + `ridge` times.
+
+    That adds ridge · Σₖ ||WₖHₖ||² to the loss, for either factor given the other. It does not
+    depend on how the size of a component is shared out among W and H.
+    """
+    return gram + ridge * gram.diagonal(dim1=-2, dim2=-1).diag_embed() if ridge else gram
+
+
 @dataclass(frozen=True)
 class Statistics:
     """All that the update of the components and the loss need to know of A and W.
 
     Attributes:
         cross: Wᵀ A, of shape (k, c).
-        gram: Wᵀ W, of shape (k, k).
+        gram: Wᵀ W, of shape (k, k); its diagonal 1 + ridge times, where there is a ridge.
     """
 
     cross: Tensor
     gram: Tensor
 
     def loss(self, components: Tensor, energy: float) -> float:
-        """Return ||A - W H||² for H = `components`, given `energy` = ||A||²."""
+        """Return ||A - W H||² and the ridge, for H = `components`, given `energy` = ||A||²."""
         h = components.double()
         twice = 2 * float(torch.dot(self.cross.double().flatten(), h.flatten()))
         return energy - twice + float(torch.dot(self.gram.double().flatten(), (h @ h.T).flatten()))
