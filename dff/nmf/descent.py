@@ -7,12 +7,14 @@ best components are taken up again, and the share shrinks.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Descent"]
+__all__ = ["Descent", "expected_passes"]
 
 MOMENTUM = 0.5  # share of the last move, at first
 GROWTH, DECAY = 1.05, 1.5  # of the momentum, after a pass that lowered the loss, or did not
@@ -55,3 +57,24 @@ class Descent:
         """Go on with some of the starts only."""
         self.loss, self.settled = self.loss[chosen], self.settled[chosen]
         self._momentum, self._pushed = self._momentum[chosen], self._pushed[chosen]
+
+
+def expected_passes(gains: Sequence[float], tol: float, most: int) -> int:
+    """Return how many passes a fit that has not settled will take in all, if it goes on so.
+
+    Gains fall by about the same factor each pass: here by that from the first to the last.
+
+    Args:
+        gains: what each pass so far has taken off the loss, as a share of it; 0 where nothing.
+        tol: the gain that settles.
+        most: passes at most.
+
+    Returns:
+        From len(gains) to `most`; 0 where gains have not fallen yet, and nothing can be said.
+    """
+    last = max((i for i, gain in enumerate(gains) if gain > 0), default=0)
+    if not last or gains[last] >= gains[0] or not tol:
+        return 0
+    rate = math.log(gains[0] / gains[last]) / last
+    further = math.log(max(1.0, gains[last] / tol)) / rate
+    return min(most, max(len(gains) + 1, last + 1 + math.ceil(further)))

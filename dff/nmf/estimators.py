@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from dff.nmf.backend import (
     times_power_of_two,
 )
 from dff.nmf.checks import check_components, tensor_rows
-from dff.nmf.fitting import Factors, Settings, encode_rows, minimise, ordered_factors
+from dff.nmf.fitting import Factors, Progress, Settings, encode_rows, minimise, ordered_factors
 from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
 from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
 from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
@@ -58,6 +59,7 @@ class Base:
         random_state: int | np.random.RandomState | None = 0,
         precision: str = "auto",
         distributed: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self.n_components = n_components
         self.max_iter = max_iter
@@ -67,6 +69,7 @@ class Base:
         self.random_state = random_state
         self.precision = precision
         self.distributed = distributed
+        self.progress = progress
 
     def fit(self, X: Any, y: None = None) -> Any:
         """Learn the components of `X` (n, c); return self."""
@@ -201,7 +204,8 @@ class Base:
             shape = int(self.n_components), rows.shape[1]
             components = given_components(self.init, shape, self._constraint).to(device, dtype)
             fitted = False
-        fit = minimise(rows, components, settings, inspector=self._inspector(), fitted=fitted)
+        told = replace(settings, progress=self.progress)
+        fit = minimise(rows, components, told, inspector=self._inspector(), fitted=fitted)
         self._warn_unless(fit.settled)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return ordered_factors(rows, fit, settings)
@@ -263,6 +267,9 @@ class NMF(Base):
             bfloat16 for large float32 data on processors that have it in hardware.
         distributed: every rank of the default torch.distributed group fits its own rows, in step
             with the others; a rank may have none (an array of shape (0, c)).
+        progress: called after each pass over all rows with (passes made, how many are expected in
+            all): as the gains fall, at most `max_iter`. The second is 0 as long as nothing can be
+            said, and changes; in the last call both are `n_iter_`.
 
     Attributes:
         components_: H (k, c), rows of unit length, by explained share, largest first. A component

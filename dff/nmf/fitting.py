@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from dff.nmf.backend import Total, alone, multiply, side_by_side
-from dff.nmf.descent import Descent
+from dff.nmf.descent import Descent, expected_passes
 from dff.nmf.rows import Converter, Inspector, Rows
 from dff.nmf.updates import Constraint, Statistics, encode, explained, least_squares, sweep
 
 __all__ = [
     "Factors",
     "Fit",
+    "Progress",
     "Settings",
     "encode_rows",
     "first_solve",
@@ -42,15 +43,23 @@ Solve = Callable[[Tensor, Tensor, Tensor], None]
 """Improves codes (k, b), in place, for gram = H Hᵀ (k, k) and cross = H Aᵀ (k, b)."""
 
 
+Progress = Callable[[int, int], None]
+"""Called after each pass with (passes made, how many are expected in all); see `NMF`."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How to minimise: what H may be, in which precision, how long, and the sum over ranks."""
+    """How to minimise: what H may be, in which precision, how long, and the sum over ranks.
+
+    And who is told of each pass.
+    """
 
     constraint: Constraint
     precision: torch.dtype
     max_iter: int
     tol: float
     total: Total = alone
+    progress: Progress | None = None
 
 
 @dataclass
@@ -95,7 +104,7 @@ def minimise(
     codes = components.new_empty(len(components), rows.shape[0])
     no_statistics = Statistics(components, components[:, : len(components)])
     fit = Fit(components, no_statistics, codes, energy)
-    descent = Descent(settings.tol)
+    descent, gains = Descent(settings.tol), list[float]()
     for turn in range(settings.max_iter):
         solve = next_solve if turn else (last_solve if fitted else first_solve)
         statistics = pass_over(
@@ -113,6 +122,11 @@ def minimise(
             components = fit.components
         fit.losses.append(float(descent.loss[0]))
         fit.settled = bool(descent.settled[0])
+        if settings.progress is not None:
+            gains.append((before - after) / (abs(after) or 1.0) if lower else 0.0)
+            last = fit.settled or turn + 1 == settings.max_iter
+            expected = expected_passes(gains, settings.tol, settings.max_iter)
+            settings.progress(turn + 1, turn + 1 if last else expected)
         if fit.settled:
             break
     return fit
