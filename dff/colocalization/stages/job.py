@@ -79,6 +79,11 @@ class Counter:
             job.progress(stage, 0, self.total)
 
     def add(self, index: int) -> None:
-        """Count a chunk."""
+        """Count a chunk.
+
+        Raises:
+            RunError: torchrun has ended.
+        """
+        self.job.ranks.check_agent()
         self.done += len(self.chunks[index])
         self.job.progress(self.stage, self.done, self.total)
