@@ -8,7 +8,8 @@ demo: .venv/.package
 	$(BIN)/dff demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --cov=dff --cov=gradcam --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
+		--cov=dff --cov=gradcam --cov-report=term:skip-covered
 
 check: .venv/.dev
 	$(BIN)/ruff check .

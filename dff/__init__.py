@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dff.models import list_models, load_model
     from dff.nmf import NMF, SemiNMF
     from dff.scoring import ConceptModule
+    from dff.version import __version__
 
 __all__ = [
     "IMAGE",
@@ -46,6 +47,7 @@ __all__ = [
     "SemiNMF",
     "Sweep",
     "Tail",
+    "__version__",
     "colocalize",
     "compare",
     "list_models",
@@ -75,6 +77,7 @@ _HOMES = {
     "SemiNMF": "dff.nmf",
     "Sweep": "dff.explain",
     "Tail": "dff.activations",
+    "__version__": "dff.version",
     "colocalize": "dff.colocalization",
     "compare": "dff.comparing",
     "list_models": "dff.models",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,10 @@ from dff.images import Preprocessing
 from tests.toys import ConvNet, seeded
 
 SMALL_CHUNK = 6
+
+ON_THE_WAY = ("pandas", "PIL.JpegImagePlugin", "pyarrow.dataset", "scipy.linalg", "scipy.ndimage",
+              "scipy.sparse")  # fmt: skip
+"""What a run imports on its way, which takes as long as a small run."""
 
 
 def identity(path: Path) -> tuple[int, ...]:
@@ -36,6 +41,12 @@ def colocalize(data, out, *, model, concepts=10, force=False, progress=None, **o
         data, out, model=model, concepts=concepts, options=RunOptions(**run),
         masks=MaskOptions(**masks), force=force, progress=progress,
     )  # fmt: skip
+
+
+def import_all() -> None:
+    """Import what runs would, before they are forked."""
+    for name in ON_THE_WAY:
+        import_module(name)
 
 
 def small_chunks(monkeypatch=None) -> None:

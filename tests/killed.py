@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tests.colocalized import colocalize, digest, small_chunks, toy
+from tests.colocalized import colocalize, digest, import_all, small_chunks, toy
 
 KILLS = 25  # at random moments, of each kind of run
 
@@ -77,6 +77,7 @@ def _different(when: str, expected: dict[str, str], found: dict[str, str]) -> li
 def main(data: Path, work: Path) -> None:
     torch.set_num_threads(1)
     small_chunks()
+    import_all()
     report = {"every": 0, "random": 0, "different": []}
     for name, options in (
         ("exact", {"concepts": 2, "batch": 4, "workers": 2}),

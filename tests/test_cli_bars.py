@@ -65,7 +65,7 @@ def test_every_stage_of_a_run_has_a_bar(tmp_path):
     """As in a terminal: of the run and of its report."""
     data = photos(tmp_path / "data", 40)
     words = [sys.executable, "-m", "dff", "colocalize", str(data), "--out", str(tmp_path / "run"),
-             "--model", "demo", "-k", "2", "--report"]  # fmt: skip
+             "--model", "demo", "-k", "2:3", "--report"]  # fmt: skip
     first, second = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
     with subprocess.Popen(
@@ -85,9 +85,10 @@ def test_every_stage_of_a_run_has_a_bar(tmp_path):
     assert process.returncode == 0
     seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode(errors="replace"))
     for stage in (
-        "reading and running the model", "factorizing", "placing concepts", "writing tables",
-        "cutting out examples", "drawing images",
+        "reading and running the model", "choosing the number of concepts", "factorizing",
+        "placing concepts", "writing tables", "cutting out examples", "drawing images",
     ):  # fmt: skip
         assert stage in seen, stage
     assert re.search(r"40 of 40 images, \d+/s", seen)
     assert re.search(r"left: \d:\d\d:\d\d", seen)
+    assert "18 of 18" in seen, "fits: of two numbers of concepts, nine each"

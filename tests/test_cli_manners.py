@@ -136,10 +136,17 @@ def test_the_next_step_is_suggested_to_people(run, monkeypatch, words, line):
         status, _, errors = run(*words)
         assert status == 0, errors
         assert screen.getvalue().splitlines()[-1].startswith(line)
-        for more in ("--quiet", "--json"):
-            screen.truncate(0)
-            run(*words, more)
-            assert "next:" not in screen.getvalue()
+        screen.truncate(0)
+        run(*words, "--json")
+        assert "next:" not in screen.getvalue()
+
+
+def test_no_next_step_is_suggested_to_programs(run, monkeypatch):
+    words, screen = ("analyze", "a.png", "-m", "demo", "--format", "png"), Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", screen)
+        run(*words, "--quiet")
+    assert "next:" not in screen.getvalue()
     assert "next:" not in run(*words)[1], "what is piped is for programs"
 
 

@@ -38,9 +38,9 @@ def ranked(part: str, count: int, folder: Path) -> tuple[dict, str]:
 
 @needs_fork
 def test_every_file_is_the_same_for_any_number_of_ranks(tmp_path):
-    report, said = ranked("equal", 40, tmp_path)
+    report, said = ranked("equal", 20, tmp_path)
     assert not any(report["ends"]), said
-    assert len(report["different"]) == 9
+    assert len(report["different"]) == 7
     assert not any(report["different"].values()), report
 
 
@@ -50,7 +50,9 @@ def test_a_rank_killed_in_any_stage_leaves_a_run_that_ends_in_the_same_bytes(tmp
     assert set(map(tuple, report["ends"].values())) == {(-9, 1)}, (report, said)
     assert "one of them ended" in said
     assert report["seconds"] < 40
-    assert len(report["different"]) == 12
+    for rank in (0, 1):
+        assert f"rank {rank} was started by torchrun, which has ended" in report["orphaned"]
+    assert len(report["different"]) == 13
     for when, (ended, names) in report["different"].items():
         assert not any(ended), (when, said)
         assert names == [], when

@@ -13,6 +13,7 @@ from dff.cli import main
 from dff.colocalization import dry_run, open_dataset, pipeline
 from dff.colocalization.forecast import Trial
 from dff.colocalization.ranks import Ranks
+from dff.colocalization.run.folder import RunFolder
 from dff.demo.creatures import render
 from dff.errors import OutputError, UsageError
 from tests.colocalized import toy
@@ -49,11 +50,20 @@ def test_a_forecast_is_near_what_the_run_takes(folder, tmp_path):
     assert run.summary()["images_per_second"] == run.state["rates"]
 
 
-def test_a_sample_takes_two_passes_and_its_memory(folder, tmp_path):
+def test_a_sample_takes_two_passes_its_memory_and_its_disk(folder, tmp_path, monkeypatch):
     options = RunOptions(memory="200K")
     expected = dry_run(folder, tmp_path / "run", model="demo", concepts=3, options=options)
     assert expected.passes == 2
     assert expected.memory <= 200 * 2**10
+    sizes, close = [], RunFolder.close
+
+    def measured(run):
+        sizes.extend(p.stat().st_size for p in (tmp_path / "run").rglob("*") if p.is_file())
+        close(run)
+
+    monkeypatch.setattr(RunFolder, "close", measured)
+    colocalize(folder, tmp_path / "run", model="demo", concepts=3, options=options)
+    assert expected.disk == pytest.approx(sum(sizes), rel=0.1)  # a quarter of that are maps
     assert expected.seconds["encode"] > expected.seconds["tables"]
 
 

@@ -259,11 +259,24 @@ def test_frames_in_another_order_are_no_grid():
         grid_layer(model, survey(model, images(1, 3, 8, 32, 32) * 4 - 2), "body")
 
 
-@pytest.mark.parametrize(("name", "layer"), [("r3d_18", "layer4"), ("swin3d_t", "norm")])
-def test_video_networks_of_torchvision(name, layer):
+def r3d():
     from torchvision.models import video
 
-    model = seeded(getattr(video, name))
+    return video.r3d_18()
+
+
+def swin3d():
+    """swin3d_t with fewer and narrower blocks."""
+    from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+    return SwinTransformer3d(
+        [2, 4, 4], embed_dim=24, depths=[2, 2, 2], num_heads=[1, 2, 4], window_size=[8, 7, 7]
+    )
+
+
+@pytest.mark.parametrize(("build", "layer"), [(r3d, "layer4"), (swin3d, "norm")])
+def test_video_networks_of_torchvision(build, layer):
+    model = seeded(build)
     found = grid_layer(model, survey(model, probe_input((64, 64), model, frames=8)))
     assert found.name == layer
     assert found.movement.is_grid

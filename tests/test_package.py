@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -20,3 +21,7 @@ def test_unknown_names():
 def test_importing_costs_nothing():
     code = "import dff, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_version_is_that_of_the_package():
+    assert dff.__version__ == version("deep-feature-factorization")

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from tests.toys import untouched
 
 FIRST = 7_000_000  # seeds that nothing was trained or tuned on
 PARTS = ("head", "body", "legs", "tail", "wings")
+STEPS = 32  # of an integral: within 0.1 % here, and the ways take the same ones
 PREP = Preprocessing(size=model.INPUT_SIZE, mean=model.MEAN, std=model.STD)
 
 
@@ -94,7 +96,7 @@ def test_unseen_phrasings_are_other_sentences_of_known_words():
 @pytest.mark.slow
 def test_the_concept_of_the_part_asked_about_leads(explainer):
     leads = []
-    for seed in range(FIRST, FIRST + 24):
+    for seed in range(FIRST, FIRST + 12):
         one = creatures.render(seed, species=creatures.CHIMERA if seed % 2 else None)
         parts = {part: one.parts[part] for part in PARTS if part in one.parts}
         questions = {f"what colour is the {part}": part for part in parts}
@@ -111,7 +113,7 @@ def test_the_concept_of_the_part_asked_about_leads(explainer):
                 total = split.values.sum(1) + split.rest + split.gap
                 torch.testing.assert_close(total, split.logit)
                 assert float(split.relative_gap.max()) <= 0.011
-    assert len(leads) >= 50
+    assert len(leads) >= 25
     assert np.mean(leads) >= 0.8
 
 
@@ -139,7 +141,9 @@ def attributed(network, fox, **options):
     question = "what colour is the head"
     x, (ids, length) = tensor(fox), encode(question)
     target = int(network(x, ids, length).argmax())
-    return attribute(network, x, ids, length, embedding="text.embedding", target=target, **options)
+    return attribute(
+        network, x, ids, length, embedding="text.embedding", target=target, steps=STEPS, **options
+    )
 
 
 @pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
@@ -252,9 +256,11 @@ def example(name: str):
     return module
 
 
-def test_the_example_explains_picture_and_words(tmp_path, capsys):
+def test_the_example_explains_picture_and_words(tmp_path, capsys, monkeypatch):
     pytest.importorskip("captum", reason="needs captum (the attributions extra)")
-    figures = example("explain").main([], tmp_path / "out")
+    explain = example("explain")
+    monkeypatch.setattr(explain, "attribute", partial(attribute, steps=STEPS))
+    figures = explain.main([], tmp_path / "out")
     assert figures["layer words"] == pytest.approx(figures["embedding words"], abs=1e-3)
     assert abs(figures["layer delta"]) < 0.1
     assert "logits" in capsys.readouterr().out
@@ -265,8 +271,8 @@ def test_the_example_explains_picture_and_words(tmp_path, capsys):
 @pytest.mark.slow
 def test_training_learns_and_is_the_same_again(tmp_path):
     train = example("train")
-    few = ["--scenes", "40", "--read-epochs", "2", "--look-epochs", "1", "--workers", "1",
-           "--threads", "1", "--test-scenes", "8"]  # fmt: skip
+    few = ["--scenes", "8", "--read-epochs", "1", "--look-epochs", "1", "--workers", "1",
+           "--threads", "1", "--test-scenes", "2"]  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train.main([*few, "--out", str(tmp_path / "a.safetensors")])

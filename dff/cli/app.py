@@ -24,6 +24,7 @@ from dff.cli.commands.vqa import vqa
 from dff.cli.console import fail, finish, leave, prepare, settings
 from dff.cli.outputs import remove_empty
 from dff.errors import DFFError, OutputError, UsageError
+from dff.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -47,9 +48,7 @@ for command in COMMANDS:
 
 def _show_version(show: bool) -> None:
     if show:
-        from importlib.metadata import version
-
-        typer.echo(f"dff {version('deep-feature-factorization')}")
+        typer.echo(f"dff {__version__}")
         raise typer.Exit
 
 

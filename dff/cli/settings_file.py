@@ -23,7 +23,6 @@ import shlex
 import sys
 from dataclasses import fields
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -33,6 +32,7 @@ from dff.cli.console import clean, say
 from dff.cli.options import ModelOptions
 from dff.errors import OutputError, UsageError, closest, shortened
 from dff.files import is_regular, make_folder, taken, write_file
+from dff.version import __version__
 
 __all__ = ["SaveSettings", "SettingsFile", "differing", "finish", "model_words"]
 
@@ -263,7 +263,7 @@ def _text(ctx: typer.Context, path: Path) -> str:
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     body = "\n".join(lines) + "\n"
     digest = sha256(body.encode(errors="surrogatepass")).hexdigest()
-    return f"# Written by dff {version('deep-feature-factorization')}, sha256 {digest}\n{body}"
+    return f"# Written by dff {__version__}, sha256 {digest}\n{body}"
 
 
 def _toml(value: Any) -> str:

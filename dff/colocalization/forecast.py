@@ -92,7 +92,7 @@ def forecast(job: Job, tried: Callable[[Dataset, Path], Run]) -> Forecast:
         run = tried(trial, Path(folder) / "run")
         spent = time.monotonic() - started
         timings, counts = run.state["timings"], run.state["counts"]
-        fixed, growing = _sizes(run.path)
+        fixed, maps, tables = _sizes(run.path)
     plan = job.plan
     times = plan.images / len(trial)
     rows = len(plan.chosen) * plan.per_image
@@ -104,10 +104,11 @@ def forecast(job: Job, tried: Callable[[Dataset, Path], Run]) -> Forecast:
         "exemplars": timings["exemplars"],
         "opening": max(0.0, spent - sum(timings.values())),
     }
-    kept = int(fixed + growing * times)
+    kept = int(fixed + (maps + tables) * times)
+    parts = int(tables * times)  # of which the tables are put together at the end
     return Forecast(
         plan.images, 1 if plan.exact else 2, rows, _row_bytes(job, 4),
-        _row_bytes(job, _item(job)) + int(kept + growing * times), kept, _free(job.folder.path),
+        _row_bytes(job, _item(job)) + parts + kept, kept, _free(job.folder.path),
         {stage: round(value, 1) for stage, value in seconds.items()},
         counts.get("unreadable", 0), len(trial),
     )  # fmt: skip
@@ -142,16 +143,19 @@ def _row_bytes(job: Job, item: int) -> int:
     return len(job.plan.chosen) * job.plan.per_image * job.network.channels * item
 
 
-def _sizes(folder: Path) -> tuple[int, int]:
-    """Return the bytes of a run that do not grow with its images, and those that do."""
-    fixed = growing = 0
+def _sizes(folder: Path) -> tuple[int, int, int]:
+    """Return the bytes of what does not grow with a run's images, of its maps and its tables."""
+    fixed = maps = tables = 0
     for path in folder.rglob("*"):
-        still = path.parent.parent.name == "exemplars" or path.name in (
+        if path.parent.parent.name == "exemplars" or path.name in (
             "concepts.png", "bank.safetensors", "scores.parquet", "cooccurrence.parquet"
-        )  # fmt: skip
-        size = _size(path) if path.is_file() else 0
-        fixed, growing = fixed + size * still, growing + size * (not still)
-    return fixed, growing
+        ):  # fmt: skip
+            fixed += _size(path)
+        elif path.parent.name == "maps":
+            maps += _size(path)
+        else:
+            tables += _size(path)
+    return fixed, maps, tables
 
 
 def _size(path: Path) -> int:

@@ -26,10 +26,17 @@ PATIENCE = timedelta(hours=24)  # one rank may read a slow disk; a dead one is n
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a run."""
+    """This process among those of a run.
+
+    Attributes:
+        rank: from 0.
+        size: how many there are.
+        agent: the process of torchrun that started this one, if one did.
+    """
 
     rank: int = 0
     size: int = 1
+    agent: int | None = None
 
     @property
     def first(self) -> bool:
@@ -44,10 +51,12 @@ class Ranks:
         """Return the values of all ranks, in order.
 
         Raises:
-            RunError: a rank has ended, or has failed meanwhile (its message is given).
+            RunError: a rank has ended, or has failed meanwhile (its message is given); or torchrun
+                is gone.
         """
         if self.size == 1:
             return [value]
+        self.check_agent()
         values: list[Any] = [None] * self.size
         with self._all_alive():
             dist.all_gather_object(values, value)
@@ -66,6 +75,18 @@ class Ranks:
         with self._all_alive():
             dist.gather_object(value, values)
         return values or []
+
+    def check_agent(self) -> None:
+        """End where the agent of torchrun has: nobody else would end this process any more.
+
+        Raises:
+            RunError: it has.
+        """
+        if self.agent is not None and os.getppid() != self.agent:
+            raise _KnownError(
+                f"rank {self.rank} was started by torchrun, which has ended: start the same "
+                "command again: it goes on where this one stopped"
+            )
 
     @contextmanager
     def together(self, task: str) -> Iterator[None]:
@@ -124,7 +145,8 @@ def start() -> Ranks:
         torch.cuda.set_device(device)  # what "cuda" means from now on, also where nobody asks here
     if not dist.is_initialized():
         dist.init_process_group(_backend(), timeout=PATIENCE)
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    agent = os.getppid() if dist.is_torchelastic_launched() else None
+    return Ranks(dist.get_rank(), dist.get_world_size(), agent)
 
 
 def local_device() -> str | None:

@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +22,7 @@ from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.attributions import Look
 from dff.rendering.files import png
+from dff.version import __version__
 
 __all__ = ["FORMATS", "MethodComparison", "output_names"]
 
@@ -76,7 +76,7 @@ class MethodComparison:
     def as_dict(self, *, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return scores, deltas and seconds as plain data."""
         return {
-            "version": version("deep-feature-factorization"),
+            "version": __version__,
             "settings": dict(settings or {}),
             "images": [block.as_dict() for block in self.blocks],
         }

@@ -5,10 +5,8 @@ Notation: A (pixels x channels) ~= W (pixels x concepts) · H (concepts x channe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from dff.files import write_file
 from dff.maps import presence
 from dff.rendering import colors
 from dff.report import bank_table
+from dff.version import __version__
 
 __all__ = ["LEVELS", "ConceptBank", "Nearest", "check_level"]
 
@@ -322,9 +321,6 @@ class ConceptBank:
             raise BankError(damaged(path, error)) from None
 
 
-_version = functools.cache(version)  # read from a file
-
-
 def _versions() -> dict[str, str]:
-    return {"deep-feature-factorization": _version("deep-feature-factorization"),
+    return {"deep-feature-factorization": __version__,
             "torch": torch.__version__}  # fmt: skip

@@ -198,8 +198,13 @@ def most_concepts(concepts: Concepts) -> int:
     return max(counts)
 
 
-def select(rows: Tensor, counts: str | range, *, layer: str = "") -> Selection:
+def select(
+    rows: Tensor, counts: str | range, *, layer: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Selection:  # fmt: skip
     """Sweep A over numbers of concepts; "auto" is 2 to 12, as far as the activations allow.
+
+    `progress` is called with (fits made, of how many).
 
     Raises:
         UsageError: no range, or more concepts than halves of the activations can show.
@@ -216,7 +221,7 @@ def select(rows: Tensor, counts: str | range, *, layer: str = "") -> Selection:
             f"{max(counts)} concepts are too many to choose from: layer {layer!r} gives "
             f"{rows.shape[0]} cells x {rows.shape[1]} channels here, which allow {most} at most"
         )
-    return choose_components(rows / cell_lengths(rows), counts)
+    return choose_components(rows / cell_lengths(rows), counts, progress=progress)
 
 
 def sweep_banks(

@@ -8,8 +8,9 @@ components: Brunet et al. 2004; Wu et al., staNMF, PNAS 2016. Split halves: Lang
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,7 @@ def choose_components(
     splits: int = 4,
     random_state: int = 0,
     slack: float = SLACK,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Selection:
     """Return the sweep of `data` A (n, c), numpy or torch, over the numbers of concepts `counts`.
 
@@ -83,7 +85,8 @@ def choose_components(
     ones: a fixed threshold would count it. Signed data is taken by SemiNMF.
 
     The work is shared between the k: one sample of at most 8192 rows, one set of splits, and one
-    singular value decomposition of each part, from which every k starts.
+    singular value decomposition of each part, from which every k starts. `progress` is called with
+    (fits made, of how many).
 
     Raises:
         UsageError: no counts, or counts below 1.
@@ -97,9 +100,16 @@ def choose_components(
         )
     rows = _sampled(data, tried[-1], random_state)
     signed = bool((rows < 0).any())
-    fits = [_fit(rows, start, signed) for start in starts(rows, tried, random_state=random_state)]
+    made, total = itertools.count(1), len(tried) * (1 + 2 * splits)
+
+    def fitted(part: Tensor, start: Tensor) -> tuple[Any, Tensor]:
+        found = _fit(part, start, signed)
+        progress(next(made), total)
+        return found
+
+    fits = [fitted(rows, start) for start in starts(rows, tried, random_state=random_state)]
     refound = np.array(
-        [_split_cosines(rows, tried, signed, random_state + turn) for turn in range(splits)]
+        [_split_cosines(rows, tried, fitted, random_state + turn) for turn in range(splits)]
     )
     stability = np.median(refound, axis=0)
     explained = np.array([1 - model.rest_share_ for model, _ in fits])
@@ -164,14 +174,15 @@ def _fit(rows: Tensor, start: Tensor, signed: bool) -> tuple[Any, Tensor]:
     return model, codes
 
 
-def _split_cosines(rows: Tensor, counts: tuple[int, ...], signed: bool, seed: int) -> Floats:
+def _split_cosines(
+    rows: Tensor, counts: tuple[int, ...], fitted: Callable[[Tensor, Tensor], Any], seed: int
+) -> Floats:
     """Return for each k the matched cosine of the least stable concept between two halves."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))).to(rows.device)
     half = len(rows) // 2
     parts = [rows[order[:half]], rows[order[half:]]]
     components = [
-        [_fit(part, start, signed)[0].components_ for start in starts(part, counts)]
-        for part in parts
+        [fitted(part, start)[0].components_ for start in starts(part, counts)] for part in parts
     ]
     pairs = zip(*components, strict=True)
     return np.array([matched_cosine(first, second).min() for first, second in pairs])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +25,7 @@ from dff.images.names import distinct_names
 from dff.manifest import Manifest
 from dff.rendering.files import png
 from dff.report import photo_page
+from dff.version import __version__
 
 __all__ = [
     "FORMATS",
@@ -187,7 +187,7 @@ def as_dict(
     shared = photos[0].shared
     bank = shared.bank
     return {
-        "version": version("deep-feature-factorization"),
+        "version": __version__,
         "model": bank.model,
         "layer": bank.layer,
         "fine": photos[0].fine,

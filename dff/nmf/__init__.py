@@ -3,9 +3,10 @@
 Read ``updates`` first: the update formula and its derivation. Then, each using those before it:
 
 - ``updates``: HALS and least squares, one iteration as functions of small matrices.
-- ``fitting``: the loop: passes over A, extrapolation, stopping, the ordered result.
+- ``descent``: extrapolation and stopping, from the losses of passes.
+- ``fitting``: the loop: passes over A, and the ordered result.
 - ``initialization``: NNDSVDa, k-means or random components, fitted on samples; ``clusters`` has
-  the k-means, ``samples`` the rows that are drawn, ``together`` the fit of several starts at once.
+  the k-means, ``together`` the fit of several starts at once.
 - ``estimators``: :class:`NMF`, :class:`SemiNMF`: options, checks and attributes.
 - ``scikit_learn``: the same as scikit-learn's estimators.
 - ``affine``: A ≈ b + W·H: :class:`OffsetNMF`, and any scikit-learn decomposition or clustering.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from dff.nmf.backend import (
     times_power_of_two,
 )
 from dff.nmf.checks import check_components, tensor_rows
-from dff.nmf.fitting import Factors, Settings, encode_rows, minimise, ordered_factors
+from dff.nmf.fitting import Factors, Progress, Settings, encode_rows, minimise, ordered_factors
 from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
 from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
 from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
@@ -46,6 +47,7 @@ class Base:
 
     _constraint: Constraint
     _start: str  # under init="auto"
+    progress: Progress | None = None
 
     def __init__(
         self,
@@ -206,7 +208,8 @@ class Base:
             shape = int(self.n_components), rows.shape[1]
             components = given_components(self.init, shape, self._constraint).to(device, dtype)
             fitted = False
-        fit = minimise(rows, components, settings, inspector=self._inspector(), fitted=fitted)
+        told = replace(settings, progress=self.progress)
+        fit = minimise(rows, components, told, inspector=self._inspector(), fitted=fitted)
         self._warn_unless(fit.settled)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
         return ordered_factors(rows, fit, settings)
@@ -272,6 +275,9 @@ class NMF(Base):
             cancels out costs, so that components of both signs come closer to the data.
 
     Attributes:
+        progress: None, or what you set: it is called after each pass over all rows with (passes
+            made, how many are expected in all): as the gains fall, at most `max_iter`. The second
+            is 0 as long as nothing can be said, and changes; in the last call both are `n_iter_`.
         components_: H (k, c), rows of unit length, by explained share, largest first. A component
             that the data does not use is zero.
         explained_share_: numpy (k,), the share of ||A||² that each component explains:

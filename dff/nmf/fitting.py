@@ -4,8 +4,8 @@ One pass does all that A is needed for, block by block: check it, encode it agai
 and add its share to the statistics (see ``updates``). Two ideas make few passes enough, beside an
 initialization that is nearly there (see ``initialization``):
 
-- Extrapolation: the components are pushed on along their last move before the next pass (Ang &
-  Gillis 2019); where that raised the loss, the best components are taken up again.
+- Extrapolation: the components are pushed on along their last move before the next pass (see
+  ``descent``).
 - The loss comes from the statistics, before and after the components' update, so stopping costs
   nothing and needs no pass to compare with.
 """
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dff.nmf.backend import Total, alone, multiply, side_by_side
+from dff.nmf.descent import Descent, expected_passes
 from dff.nmf.rows import Converter, Inspector, Rows
 from dff.nmf.updates import (
     Constraint,
@@ -33,6 +34,7 @@ from dff.nmf.updates import (
 __all__ = [
     "Factors",
     "Fit",
+    "Progress",
     "Settings",
     "encode_rows",
     "first_solve",
@@ -43,20 +45,21 @@ __all__ = [
     "summed",
 ]
 
-MOMENTUM = 0.5  # share of the last move, at first
-GROWTH, DECAY = 1.05, 1.5  # of the momentum, after a pass that lowered the loss, or did not
-
 FIRST_SWEEPS, NEXT_SWEEPS = 8, 2  # of the codes, in the first pass and in those after it
 
 Solve = Callable[[Tensor, Tensor, Tensor], None]
 """Improves codes (k, b), in place, for gram = H Hᵀ (k, k) and cross = H Aᵀ (k, b)."""
 
 
+Progress = Callable[[int, int], None]
+"""Called after each pass with (passes made, how many are expected in all); see `NMF`."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to minimise: what H may be, in which precision, how long, and the sum over ranks.
 
-    With a `ridge` the loss is ||A - W H||² + ridge · Σₖ ||WₖHₖ||².
+    With a `ridge` the loss is ||A - W H||² + ridge · Σₖ ||WₖHₖ||². `progress` is told of each pass.
     """
 
     constraint: Constraint
@@ -65,6 +68,7 @@ class Settings:
     tol: float
     total: Total = alone
     ridge: float = 0.0
+    progress: Progress | None = None
 
 
 @dataclass
@@ -109,7 +113,7 @@ def minimise(
     codes = components.new_empty(len(components), rows.shape[0])
     no_statistics = Statistics(components, components[:, : len(components)])
     fit = Fit(components, no_statistics, codes, energy)
-    best, momentum, pushed = float("inf"), MOMENTUM, False
+    descent, gains = Descent(settings.tol), list[float]()
     for turn in range(settings.max_iter):
         solve = next_solve if turn else (last_solve if fitted else first_solve)
         statistics = pass_over(
@@ -118,18 +122,20 @@ def minimise(
         if inspector is not None:
             fit.energy, inspector = inspector.finish(rows, settings.total), None
         updated = update(components, statistics)
-        loss = statistics.loss(updated, fit.energy)
-        if loss <= best:
-            gain = statistics.loss(components, fit.energy) - loss
-            fit.settled = gain <= settings.tol * abs(loss)
-            move = updated - fit.components
-            fit.components, fit.statistics, best, pushed = updated, statistics, loss, turn > 0
-            momentum = min(1.0, momentum * GROWTH)
-            components = updated.add(move, alpha=momentum * pushed).clamp_min_(floor)
+        before, after = (statistics.loss(h, fit.energy) for h in (components, updated))
+        (lower,), (step,) = descent.judge(before, after)
+        if lower:
+            components = updated.add(updated - fit.components, alpha=float(step)).clamp_min_(floor)
+            fit.components, fit.statistics = updated, statistics
         else:
-            fit.settled = not pushed  # all that is left is rounding
-            components, momentum, pushed = fit.components, momentum / DECAY, False
-        fit.losses.append(best)
+            components = fit.components
+        fit.losses.append(float(descent.loss[0]))
+        fit.settled = bool(descent.settled[0])
+        if settings.progress is not None:
+            gains.append((before - after) / (abs(after) or 1.0) if lower else 0.0)
+            last = fit.settled or turn + 1 == settings.max_iter
+            expected = expected_passes(gains, settings.tol, settings.max_iter)
+            settings.progress(turn + 1, turn + 1 if last else expected)
         if fit.settled:
             break
     return fit

@@ -32,7 +32,6 @@ from dff.nmf.backend import (
 from dff.nmf.clusters import centres, everywhere
 from dff.nmf.fitting import Fit, Settings, minimise
 from dff.nmf.rows import InMemory, Inspector, Rows
-from dff.nmf.samples import sampled_rows
 from dff.nmf.together import best_of
 from dff.nmf.updates import Constraint
 
@@ -47,6 +46,7 @@ SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
 FEW_TOL = 0.2  # and all rows, where they are few,
 SKETCH_ITER = 150  # or with so many passes
+PIECE_ROWS = 512  # of a sample, drawn at once
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,41 @@ class Initializer:
         most = min(self.settings.max_iter, SKETCH_ITER)
         tol = tol * self.settings.tol
         return replace(self.settings, precision=precision, tol=tol, max_iter=most)
+
+
+def sampled_rows(
+    rows: Rows, count: int, share: RankShare, *, seed: int, take: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what `take` makes of the rows of this process that are among `count` of all rows.
+
+    One row is drawn from each of `count` even stretches of all rows: neighbours are much alike
+    (they come from one image), so this covers the data better than independent draws. All ranks
+    draw the same, and keep those of their `share`. `take` is given the rows piece by piece.
+    """
+    if isinstance(rows, InMemory) and count >= share.total_rows:
+        return take(rows.values)
+    generator = torch.Generator().manual_seed(seed)
+    count = min(count, share.total_rows)
+    edges = torch.arange(count + 1) * share.total_rows // count
+    within = torch.rand(count, generator=generator, dtype=torch.float64)
+    chosen = edges[:-1] + (within * edges.diff()).long() - share.row_offset
+    return _drawn(rows, chosen[(chosen >= 0) & (chosen < rows.shape[0])], take)
+
+
+def _drawn(rows: Rows, chosen: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what `take` makes of the `chosen` rows (ascending), read block by block."""
+    drawn: Tensor | None = None
+    for where, block in rows.blocks():
+        if drawn is None:
+            nothing = take(block[:0])
+            drawn = nothing.new_empty(len(chosen), nothing.shape[1])
+        low, high = torch.searchsorted(chosen, torch.tensor([where.start, where.stop])).tolist()
+        for first in range(low, high, PIECE_ROWS):
+            last = min(first + PIECE_ROWS, high)
+            places = (chosen[first:last] - where.start).to(block.device)
+            drawn[first:last] = take(block.index_select(0, places))
+    assert drawn is not None
+    return drawn
 
 
 def given_components(init: Any, shape: tuple[int, int], constraint: Constraint) -> Tensor:

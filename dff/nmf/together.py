@@ -3,8 +3,8 @@
 Few rows have many local minima, and the best of several starts is often a good deal lower than the
 first. Such matrices are so small that starting an operation takes longer than the operation: all
 starts go through it together, and NumPy, which starts one in a third of torch's time, does all but
-the products with A. The loop is that of ``fitting.minimise``, each start with its own momentum;
-after some passes the few that lead go on alone.
+the products with A. The loop is that of ``fitting.minimise``, and so is what its losses say
+(``descent``); after some passes the few that lead go on alone.
 """
 
 from __future__ import annotations
@@ -15,16 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff.nmf.fitting import (
-    DECAY,
-    FIRST_SWEEPS,
-    GROWTH,
-    MOMENTUM,
-    NEXT_SWEEPS,
-    Settings,
-    summed,
-)
-from dff.nmf.updates import FREE, SWEEPS, Floats, Statistics, ridged, sweep_together
+from dff.nmf.descent import Descent
+from dff.nmf.fitting import FIRST_SWEEPS, NEXT_SWEEPS, Settings, summed
+from dff.nmf.updates import Floats, Statistics, ridged, sweep_together
 
 __all__ = ["best_of"]
 
@@ -43,7 +36,7 @@ def best_of(values: Tensor, energy: float, starts: Sequence[Tensor], settings: S
         batch.step(first=turn == 0)
         if turn + 1 == RACE:
             batch.keep(np.sort(np.argsort(batch.standing, kind="stable")[:LEADERS]))
-        if batch.settled.all():
+        if batch.descent.settled.all():
             break
     return torch.from_numpy(batch.lowest[:, batch.standing.argmin()].copy()).to(starts[0])
 
@@ -81,8 +74,7 @@ class _Batch:
 
     Attributes:
         lowest: H (k, s, c) of the least loss so far.
-        loss: that loss (s,).
-        settled: (s,) bool, whether a pass has lowered it by less than the tolerance.
+        descent: that loss, and what follows from it.
     """
 
     def __init__(self, components: Floats, a: Tensor, energy: float, settings: Settings) -> None:
@@ -90,24 +82,21 @@ class _Batch:
         self.a, self.energy, self.settings = a, energy, settings
         self.components = _Half(components)
         self.codes = _Half(np.zeros((k, count, len(a)), components.dtype))
-        self.lowest, self.loss = components, np.full(count, np.inf)
-        self.momentum, self.pushed = np.full(count, MOMENTUM), np.zeros(count, bool)
-        self.settled, self.handicap = np.zeros(count, bool), np.full(count, LEAD * energy)
+        self.lowest, self.descent = components, Descent(settings.tol, count)
+        self.handicap = np.full(count, LEAD * energy)
         self.handicap[0] = 0
 
     @property
     def standing(self) -> Floats:
         """What the starts are compared by (s,)."""
-        return self.loss + self.handicap
+        return self.descent.loss + self.handicap
 
     def keep(self, chosen: Floats) -> None:
         """Go on with some of the starts only."""
         self.components = _Half(self.components.values[:, chosen])
         self.codes = _Half(self.codes.values[:, chosen])
-        self.lowest = self.lowest[:, chosen]
-        self.loss, self.momentum = self.loss[chosen], self.momentum[chosen]
-        self.pushed, self.settled = self.pushed[chosen], self.settled[chosen]
-        self.handicap = self.handicap[chosen]
+        self.lowest, self.handicap = self.lowest[:, chosen], self.handicap[chosen]
+        self.descent.keep(chosen)
 
     def step(self, *, first: bool) -> None:
         """Go once over A."""
@@ -118,13 +107,8 @@ class _Batch:
         w.times(self.a, out=h.cross)
         gram = _ridged(self._over_ranks(w.gram()), ridge)
         before = self._losses(gram, overlap)
-        self._update(gram)
-        after = self._losses(gram, h.gram())
-        lower = after <= self.loss
-        gained = before - after > self.settings.tol * np.abs(after)
-        self.settled |= np.where(lower, ~gained, ~self.pushed)
-        self._push(lower, lower & (not first))
-        self.loss = np.where(lower, after, self.loss)
+        self.settings.constraint.update_together(h.both, gram)
+        self._go_on(*self.descent.judge(before, self._losses(gram, h.gram())))
 
     def _over_ranks(self, gram: Floats) -> Floats:
         """Return Wᵀ W (s, k, k) summed over the ranks, as the cross term of H is, in place."""
@@ -139,28 +123,13 @@ class _Batch:
         """Return the loss (s,), float64, as far as float32 sums go; `gram` has the ridge."""
         return self.energy - 2 * self.components.agreement() + (gram * overlap).sum((1, 2))
 
-    def _update(self, gram: Floats) -> None:
-        """Update H for the given W, in place."""
-        h, constraint = self.components, self.settings.constraint
-        if constraint is not FREE:
-            sweep_together(h.both, gram, SWEEPS)
-            return
-        stacked = (torch.from_numpy(part) for part in (h.cross.transpose(1, 0, 2), gram))
-        found = constraint.update(self.a, Statistics(*stacked))
-        h.values[:] = found.numpy().transpose(1, 0, 2)
-
-    def _push(self, lower: Floats, further: Floats) -> None:
+    def _go_on(self, lower: Floats, step: Floats) -> None:
         """Push H on along its last move where that lowered the loss; else go back to the best."""
         updated = self.components.values
-        grown = np.minimum(1, self.momentum * GROWTH)
-        step = (grown * further).astype(updated.dtype)[:, None]
-        moved = updated + step * (updated - self.lowest)
+        moved = updated + step.astype(updated.dtype)[:, None] * (updated - self.lowest)
         np.maximum(moved, self.settings.constraint.floor, out=moved)
-        each = lower[:, None]
-        self.lowest = np.where(each, updated, self.lowest)
-        updated[:] = np.where(each, moved, self.lowest)
-        self.momentum = np.where(lower, grown, self.momentum / DECAY)
-        self.pushed = further
+        self.lowest = np.where(lower[:, None], updated, self.lowest)
+        updated[:] = np.where(lower[:, None], moved, self.lowest)
 
 
 def _ridged(gram: Floats, ridge: float) -> Floats:

@@ -213,9 +213,16 @@ def explained(agreement: Tensor, gram: Tensor, components: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What H may be: how it is updated for given statistics, and the least value it may take."""
+    """What H may be.
+
+    Attributes:
+        update: returns H (k, c), improved for given statistics.
+        update_together: does so in several problems, in place, as :func:`sweep_together` does.
+        floor: the least value that H may take.
+    """
 
     update: Callable[[Tensor, Statistics], Tensor]
+    update_together: Callable[[Floats, Floats], None]
     floor: float
 
 
@@ -229,5 +236,17 @@ def free(components: Tensor, statistics: Statistics) -> Tensor:
     return least_squares(statistics.gram, statistics.cross)
 
 
-NONNEGATIVE = Constraint(nonnegative, 0.0)
-FREE = Constraint(free, float("-inf"))
+def nonnegative_together(both: Floats, gram: Floats) -> None:
+    """Do as :func:`nonnegative` in several problems, laid out as for :func:`sweep_together`."""
+    sweep_together(both, gram, SWEEPS)
+
+
+def free_together(both: Floats, gram: Floats) -> None:
+    """Do as :func:`free` in several problems, laid out as for :func:`sweep_together`."""
+    k = gram.shape[1]
+    cross = torch.from_numpy(both[k:].transpose(1, 0, 2))
+    both[:k] = least_squares(torch.from_numpy(gram), cross).numpy().transpose(1, 0, 2)
+
+
+NONNEGATIVE = Constraint(nonnegative, nonnegative_together, 0.0)
+FREE = Constraint(free, free_together, float("-inf"))

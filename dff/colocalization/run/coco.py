@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +18,7 @@ from dff.colocalization.run.folder import RunFolder, chunk_name
 from dff.colocalization.run.tables import image_facts, printable
 from dff.colocalization.sources.dataset import Dataset
 from dff.concepts import ConceptBank
+from dff.version import __version__
 
 __all__ = ["annotations_of", "renamed_coco", "write_coco"]
 
@@ -47,7 +47,7 @@ def write_coco(folder: RunFolder, dataset: Dataset, chunks: int, bank: ConceptBa
     """
     info = {
         "description": f"concepts of {bank.model}, layer {bank.layer}",
-        "version": version("deep-feature-factorization"),
+        "version": __version__,
     }
 
     def write(file: IO[bytes]) -> None:

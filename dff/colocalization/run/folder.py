@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dff.errors import OutputError, RunError
 from dff.files import Content, is_regular, make_folder
 from dff.manifest import Manifest
+from dff.version import __version__
 
 __all__ = ["FORMAT", "INPUTS", "TABLES", "RunFolder", "chunk_name", "read_state"]
 
@@ -112,7 +112,7 @@ class RunFolder:
         """Start from nothing: of an earlier run, what it recorded is removed."""
         self.state = {
             "format": FORMAT,
-            "version": version("deep-feature-factorization"),
+            "version": __version__,
             "settings": dict(settings),
             "stages": dict.fromkeys(stages, "to do"),
             "counts": {},

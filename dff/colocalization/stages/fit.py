@@ -19,7 +19,7 @@ from torch import Tensor
 from dff.colocalization.ranks import Ranks
 from dff.colocalization.run.folder import chunk_name
 from dff.colocalization.stages.chunks import load_chunk
-from dff.colocalization.stages.job import FITTING, Job
+from dff.colocalization.stages.job import CHOOSING, FITTING, Job, Progress, silent
 from dff.colocalization.stages.network import Network
 from dff.concepts import (
     ConceptBank,
@@ -46,10 +46,9 @@ MOST_CODES = 1 << 22  # rows that full presence and unions are read off, evenly 
 
 def fit_stage(job: Job) -> None:
     """Factorize the rows; rank 0 writes the bank, and how its number of concepts was chosen."""
-    job.progress(FITTING, 0, 0)  # until it has settled, which nobody knows beforehand
     count = len(job.plan.fit_chunks)
     paths = [job.folder.file(chunk_name("rows", i)) for i in job.ranks.share(range(count))]
-    bank, rows, selection = fit_bank(paths, job.concepts, job.network, job.ranks)
+    bank, rows, selection = fit_bank(paths, job.concepts, job.network, job.ranks, job.progress)
     if bank is not None:
         files: dict[str, Content] = {"bank.safetensors": bank.to_bytes()}
         if selection is not None:
@@ -59,7 +58,6 @@ def fit_stage(job: Job) -> None:
         job.folder.state["exact"] = job.plan.exact
         job.folder.state["grid"] = asdict(job.network.grid)
         job.folder.state["counts"]["rows"] = rows
-    job.progress(FITTING, 1, 1)
 
 
 def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
@@ -76,8 +74,9 @@ def load_rows(paths: Sequence[Path], channels: int) -> Tensor:
 
 
 def fit_bank(
-    paths: Sequence[Path], concepts: Concepts, network: Network, ranks: Ranks
-) -> tuple[ConceptBank | None, int, Selection | None]:
+    paths: Sequence[Path], concepts: Concepts, network: Network, ranks: Ranks,
+    progress: Progress = silent,
+) -> tuple[ConceptBank | None, int, Selection | None]:  # fmt: skip
     """Factorize the rows of all ranks; the result is the same to rounding, whoever holds which.
 
     The fit starts from a sample that is the same for any number of ranks, adds up chunk by chunk
@@ -91,11 +90,14 @@ def fit_bank(
         concepts: k, or what it is chosen from.
         network: for names and channels.
         ranks: the processes that take part, each with its own rows.
+        progress: told of the fits that choose the number of concepts, on the first process, then of
+            the passes over all rows.
 
     Raises:
         UsageError: more concepts than the rows can hold.
         FactorizationError: no rows, or nothing but zeros.
     """
+    progress(FITTING, 0, 0)
     rows = load_rows(paths, network.channels).to(network.device)
     low, high = (float(v) for v in rows.aminmax()) if len(rows) else (0.0, 0.0)
     longest = float(torch.linalg.vector_norm(rows, dim=1).max()) if len(rows) else 0.0
@@ -110,10 +112,11 @@ def fit_bank(
     sample, selection = _sample(rows, own, total, most, ranks), None
     start: Tensor | None = None
     if sample is not None:
-        selection, start = _start(sample, concepts, signed, network.layer)
+        selection, start = _start(sample, concepts, signed, network.layer, progress)
     start = ranks.gather(start)[0]
     assert start is not None
     estimator = solver(signed)(len(start), init=start.to(rows), distributed=ranks.size > 1)
+    estimator.progress = partial(progress, FITTING)
     codes = torch.as_tensor(estimator.fit_transform(_in_chunks(rows, counts, paths)))
     codes = codes.cpu() * lengths.cpu()
     thin = own % -(-total // MOST_CODES) == 0
@@ -126,12 +129,13 @@ def fit_bank(
 
 
 def _start(
-    sample: Tensor, concepts: Concepts, signed: bool, layer: str
+    sample: Tensor, concepts: Concepts, signed: bool, layer: str, progress: Progress
 ) -> tuple[Selection | None, Tensor]:
     """Return the concepts that the fit starts from, and the sweep that chose their number."""
     if isinstance(concepts, int):
         return None, solver(signed)(concepts).fit(sample).components_.cpu()
-    selection = select(sample, concepts, layer=layer)
+    told = partial(progress, CHOOSING)
+    selection = select(sample, concepts, layer=layer, progress=told)
     chosen = selection.components[selection.counts.index(selection.chosen)]
     return selection, torch.as_tensor(chosen)
 

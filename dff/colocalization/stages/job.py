@@ -14,12 +14,13 @@ from dff.concepts import ConceptBank, Concepts
 from dff.maps.masks import MaskOptions
 
 __all__ = [
-    "CUTTING", "FITTING", "OVER_IMAGES", "PLACING", "READING", "SAMPLING", "SHOWING",
+    "CHOOSING", "CUTTING", "FITTING", "OVER_IMAGES", "PLACING", "READING", "SAMPLING", "SHOWING",
     "WRITING", "Counter", "Job", "Progress", "silent",
 ]  # fmt: skip
 
 READING, SAMPLING = "reading and running the model", "first pass: a sample"
-FITTING, PLACING, WRITING = "factorizing", "placing concepts", "writing tables"
+CHOOSING, FITTING = "choosing the number of concepts", "factorizing"
+PLACING, WRITING = "placing concepts", "writing tables"
 CUTTING, SHOWING = "cutting out examples", "drawing images"
 OVER_IMAGES = (READING, SAMPLING, PLACING)
 """The stages whose progress counts images: those of this rank."""
@@ -78,6 +79,11 @@ class Counter:
             job.progress(stage, 0, self.total)
 
     def add(self, index: int) -> None:
-        """Count a chunk."""
+        """Count a chunk.
+
+        Raises:
+            RunError: torchrun has ended.
+        """
+        self.job.ranks.check_agent()
         self.done += len(self.chunks[index])
         self.job.progress(self.stage, self.done, self.total)
