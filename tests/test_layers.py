@@ -63,34 +63,47 @@ def test_a_model_without_a_grid():
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "stride"),
+    ("name", "layer", "first"),
     [
-        ("resnet18", "layer4", 32),
-        ("mobilenet_v2", "features", 32),
-        ("vgg11", "features", None),
-        ("squeezenet1_1", "features", None),
-        ("alexnet", "features", None),
-        ("shufflenet_v2_x0_5", "conv5", 32),
-        ("mnasnet0_5", "layers", 32),
-        ("efficientnet_b0", "features", 32),
+        ("resnet18", "layer4", 0.5),
+        ("mobilenet_v2", "features", 0.5),
+        ("vgg11", "features", 16),
+        ("alexnet", "features", 31.5),  # no paddings in its pools
+        ("shufflenet_v2_x0_5", "conv5", 0.5),
+        ("mnasnet0_5", "layers", 0.5),
+        ("efficientnet_b0", "features", 0.5),  # whose squeeze-and-excitation leads astray
+        ("densenet121", "features", 14.5),  # odd kernels at first, even pools later
+        ("convnext_tiny", "features", 16),
     ],
 )
-def test_torchvision_layers_and_their_geometry(name, layer, stride):
+def test_torchvision_layers_and_their_geometry(name, layer, first):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = torchvision.models.get_model(name, weights=None)
     found = survey(model, probe_input((224, 224), model))
     assert found.default().name == layer
-    assert found.geometry(layer).anchor_stride == stride
+    found = found.geometry(layer)
+    assert (found.stride, found.first) == (32, first)
+
+
+def test_cells_of_a_network_padded_at_the_end_lie_a_stride_inside():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    found = survey(model, probe_input((224, 224), model))
+    geometry = found.geometry(found.default().name)
+    assert (geometry.stride, geometry.first) == (32, 31.5)
 
 
 def test_patches_tile_and_odd_kernels_anchor():
     tokens = survey(seeded(TokenNet), images(1, 3, 32, 32))
-    assert tokens.geometry("patch").anchor_stride is None
-    assert survey(seeded(ConvNet), images(1, 3, 64, 64)).geometry("layer4").anchor_stride == 4
+    assert tokens.geometry("patch").grid(4, 4, (32, 32)) == Grid.tiled(
+        4, 4, 32, 32, field=tokens.geometry("patch").field
+    )
+    convolved = survey(seeded(ConvNet), images(1, 3, 64, 64)).geometry("layer4")
+    assert (convolved.stride, convolved.first) == (4, 0.5)
     pixels = survey(seeded(PixelNet), images(1, 3, 9, 9))
     assert pixels.default().name == "body"
-    assert pixels.geometry("body").anchor_stride is None, "with stride 1 both are the same"
+    assert (pixels.geometry("body").stride, pixels.geometry("body").first) == (1, 0.5)
 
 
 @pytest.mark.parametrize("size", [97, 225, 289])
@@ -100,13 +113,14 @@ def test_odd_kernels_anchor_at_odd_sizes_too(name, layer, size):
         torch.manual_seed(0)
         model = torchvision.models.get_model(name, weights=None)
     found = survey(model, probe_input((size, size), model))
-    assert found.geometry(layer).anchor_stride == 32
+    assert (found.geometry(layer).stride, found.geometry(layer).first) == (32, 0.5)
 
 
-def test_patches_of_a_padded_input_do_not_anchor():
+def test_patches_of_a_padded_input_lie_where_they_are():
     model = nn.Sequential(nn.ZeroPad2d((0, 7, 0, 7)), nn.Conv2d(3, 6, 8, 8), nn.Flatten(),
                           nn.Linear(6 * 5 * 5, 3))  # fmt: skip
-    assert survey(model, images(1, 3, 33, 33)).geometry("1").anchor_stride is None
+    found = survey(model, images(1, 3, 33, 33)).geometry("1")
+    assert (found.stride, found.first) == (8, 4)
 
 
 def test_grids_at_other_input_sizes():

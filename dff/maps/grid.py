@@ -29,8 +29,8 @@ class Grid:
 
     Patch embeddings tile the input, so cell centres lie half a stride inside (:meth:`tiled`,
     what image resizing assumes). Odd kernels with symmetric padding, as in ResNets, put cell 0
-    over the first pixel (:meth:`anchored`): resizing such a map as if it were tiled shifts it by
-    almost half a stride.
+    over the first pixel (:meth:`anchored`), TensorFlow's padding at the end puts it a stride
+    inside: resizing such maps as if they were tiled shifts them by almost half a stride.
 
     A cell of a deep layer sees more of the input than lies between it and the next one: within
     ``field`` pixels of its centre lies half of its effective receptive field; None is unknown.
@@ -55,10 +55,10 @@ class Grid:
     @classmethod
     def anchored(
         cls, rows: int, cols: int, height: int, width: int, stride: tuple[float, float],
-        *, field: float | None = None,
+        *, first: float = 0.5, field: float | None = None,
     ) -> Grid:  # fmt: skip
-        """Cells every `stride` pixels from the first pixel's centre on: odd, padded kernels."""
-        return cls(rows, cols, height, width, stride, (0.5, 0.5), field)
+        """Cells every `stride` pixels from `first` on: by default the first pixel's centre."""
+        return cls(rows, cols, height, width, stride, (first, first), field)
 
     @property
     def shape(self) -> tuple[int, int]:

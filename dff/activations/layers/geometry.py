@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dff.activations.layers.centres import centres
 from dff.maps import Grid
 
 __all__ = ["Geometry", "geometry"]
@@ -17,22 +18,24 @@ class Geometry:
     """What stays the same at every input size.
 
     Attributes:
-        anchor_stride: the stride of a grid whose cell 0 lies over the first pixel, in pixels;
-            None for cells that tile the input (see :class:`dff.maps.Grid`).
+        stride: from one cell to the next, in pixels; None for cells that tile the input, whatever
+            its size (see :class:`dff.maps.Grid`).
+        first: where cell 0 has its middle, in pixels, along either axis; where there is a stride.
         field: radius in pixels around the centre of what a cell sees, within which half of the
             effective receptive field lies; None where it is not known.
     """
 
-    anchor_stride: int | None = None
+    stride: float | None = None
+    first: float = 0.5
     field: float | None = None
 
     def grid(self, rows: int, cols: int, input_size: tuple[int, int]) -> Grid:
         """Return where the cells lie in an input of (height, width)."""
         height, width = input_size
-        if self.anchor_stride is None:
+        if self.stride is None:
             return Grid.tiled(rows, cols, height, width, field=self.field)
-        stride = (float(self.anchor_stride), float(self.anchor_stride))
-        return Grid.anchored(rows, cols, height, width, stride, field=self.field)
+        stride = (self.stride, self.stride)
+        return Grid.anchored(rows, cols, height, width, stride, first=self.first, field=self.field)
 
 
 def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
@@ -40,16 +43,21 @@ def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
 
     Of a clip, `maps` are those of one of its grids.
 
-    Both come from effective receptive fields (Luo et al. 2016, section 2): the squared gradient of
-    a random mixture of a cell's channels, for cells near the middle. Odd kernels with symmetric
-    padding anchor their grids, patches and even kernels tile the input: the centroid lies nearer
-    to the one position or to the other.
+    Where cells lie follows from the kernels, strides and paddings before them (see ``centres``).
+    What they see is the effective receptive field (Luo et al. 2016, section 2): the squared
+    gradient of a random mixture of a cell's channels, for cells near the middle. Of a network whose
+    steps are not all known it also says where cells lie: odd kernels with symmetric padding put
+    cell 0 over the first pixel, patches tile the input, and the centroid is nearer to the one
+    place or to the other.
     """
     rows, height = int(maps.shape[2]), int(inputs.shape[-2])
     stride = _possible_stride(height, rows)
     middle = sorted({rows // 2 - 1, rows // 2}) if stride else [rows // 2]
     fields = [_seen(maps, row, inputs) for row in middle]
     radius = _half_radius(fields[-1])
+    known = centres(maps, inputs)
+    if known is not None:
+        return Geometry(*known, radius)
     if stride is None:
         return Geometry(field=radius)
     tiled_error = anchored_error = 0.0
@@ -58,7 +66,8 @@ def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
         # Of one pixel more than `stride` tiles, height / rows would put both in the same place.
         tiled_error += abs(centre - (row + 0.5) * stride)
         anchored_error += abs(centre - (row * stride + 0.5))
-    return Geometry(stride if anchored_error < tiled_error else None, radius)
+    anchored = anchored_error < tiled_error
+    return Geometry(float(stride) if anchored else None, field=radius)
 
 
 def _seen(maps: Tensor, row: int, inputs: Tensor) -> Tensor:
