@@ -14,10 +14,10 @@ horses with masks this found the horse better for every network that was tried, 
 
 Signed activations leave semi-NMF free to make a cell out of two concepts that cancel each other
 out: a cone of embeddings may open up round the cells, for next to nothing of the loss, until no
-embedding is like any cell and every cell has all concepts. The cells of a transformer, two
-concepts: embeddings of cosine -0.86, and the best map's IoU with the horses 0.08 below that of
-k-means. A ridge on the parts, Σₖ ‖wₖhₖ‖², makes cancelling cost: 0.5 % of the loss there, 0.2 % or
-less from k = 3 on, and the map is as good as that of k-means again.
+embedding is like any cell and every cell has all concepts. So it was with two concepts of a
+transformer: their embeddings had a cosine of -0.86, and the IoU of the better map with the horses
+was 0.76. A ridge on the parts, Σₖ ‖wₖhₖ‖², makes cancelling cost: the IoU is 0.84, the loss 1.1 %
+higher; with three to twelve concepts both change by less than 1 %.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dff.nmf.updates import explained
 
 __all__ = ["cell_lengths", "encode", "explained_shares", "fit", "solver"]
 
-RIDGE = 3e-3  # for activations of both signs: 1e-3 to 1e-2 do as well, 3e-2 splits objects more
+RIDGE = 0.01  # for activations of both signs: 3e-3 does nearly as well, 3e-2 splits objects more
 SHORTEST = 1e-3  # of the longest cell: what is shorter weighs less, as it may be noise
 
 
