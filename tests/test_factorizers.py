@@ -113,6 +113,13 @@ def test_the_choice_by_sign():
     np.testing.assert_allclose(bank.encode(rows - 0.5), coefficients, atol=0.02)
 
 
+@pytest.mark.parametrize(("name", "least"), [("nmf", 0.0), ("semi-nmf", -1.0)])
+def test_what_is_named_finds_what_the_sign_chooses(name, least):
+    rows = torch.rand(300, 20, generator=torch.Generator().manual_seed(0)) + least / 2
+    named = factorize(rows, 3, factorizer=check_factorizer(name))[0]
+    torch.testing.assert_close(named.components, factorize(rows, 3)[0].components)
+
+
 def test_the_command(tmp_path, capsys):
     (tmp_path / "tiny_model.py").write_text(FACTORY)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from dff.concepts.bank import ConceptBank
 from dff.concepts.selection import Selection, choose_components
-from dff.concepts.solver import cell_lengths, encode, fit
+from dff.concepts.solver import RIDGE, cell_lengths, encode, fit
 from dff.concepts.tree import unions
 from dff.errors import UsageError, closest
 from dff.maps import full_presence
+from dff.nmf.fitting import Progress
 
 __all__ = [
     "AUTO",
@@ -48,10 +49,10 @@ Factorizer = Any
 # scikit-learn is heavy, and seldom asked for: its estimators are imported when they are named.
 
 
-def _estimator(name: str) -> Factorizer:
+def _estimator(name: str, **options: float) -> Factorizer:
     from dff import nmf
 
-    return getattr(nmf, name)()
+    return getattr(nmf, name)(**options)
 
 
 def _k_means() -> Factorizer:
@@ -62,7 +63,7 @@ def _k_means() -> Factorizer:
 
 FACTORIZERS: dict[str, Callable[[], Factorizer]] = {
     "nmf": partial(_estimator, "NMF"),
-    "semi-nmf": partial(_estimator, "SemiNMF"),
+    "semi-nmf": partial(_estimator, "SemiNMF", ridge=RIDGE),
     "offset-nmf": partial(_estimator, "OffsetNMF"),
     "k-means": _k_means,
 }
@@ -200,7 +201,7 @@ def most_concepts(concepts: Concepts) -> int:
 
 def select(
     rows: Tensor, counts: str | range, *, layer: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Selection:  # fmt: skip
     """Sweep A over numbers of concepts; "auto" is 2 to 12, as far as the activations allow.
 

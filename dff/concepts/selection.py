@@ -23,6 +23,7 @@ from dff.concepts.solver import solver
 from dff.concepts.tree import Branch, Floats, branch, cosines
 from dff.errors import FactorizationError, UsageError
 from dff.nmf import starts
+from dff.nmf.fitting import Progress
 
 __all__ = ["Selection", "choose_components", "matched_cosine"]
 
@@ -73,7 +74,7 @@ def choose_components(
     splits: int = 4,
     random_state: int = 0,
     slack: float = SLACK,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Selection:
     """Return the sweep of `data` A (n, c), numpy or torch, over the numbers of concepts `counts`.
 

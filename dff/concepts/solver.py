@@ -32,7 +32,7 @@ from torch import Tensor
 from dff.nmf.estimators import NMF, SemiNMF
 from dff.nmf.updates import explained
 
-__all__ = ["cell_lengths", "encode", "explained_shares", "fit", "solver"]
+__all__ = ["RIDGE", "cell_lengths", "encode", "explained_shares", "fit", "solver"]
 
 RIDGE = 0.01  # for activations of both signs: 3e-3 does nearly as well, 3e-2 splits objects more
 SHORTEST = 1e-3  # of the longest cell: what is shorter weighs less, as it may be noise

@@ -87,9 +87,9 @@ def _step(node: Any) -> Steps | None:
         dilation = getattr(node, "_saved_dilation", (1, 1))
         return _window(kernel, stride or kernel, node._saved_padding, dilation)
     if name.startswith("ConstantPad"):
-        return 1.0, -float(_second(node._saved_pad))
+        return 1.0, -float(_top(node._saved_pad))
     if name.startswith(PADS):
-        return 1.0, -float(_second(node._saved_padding))
+        return 1.0, -float(_top(node._saved_padding))
     if name.startswith("Slice"):
         return _slice(node)
     return 1.0, 0.0
@@ -115,7 +115,7 @@ def _rows(sizes: Any) -> int:
     return int(sizes[-2] if len(sizes) > 1 else sizes[0])
 
 
-def _second(pads: Any) -> int:
+def _top(pads: Any) -> int:
     """Return the padding before the first row, of (left, right, top, bottom, ...).
 
     torch gives what is cut off, a negative padding, as an unsigned number of 64 bits.

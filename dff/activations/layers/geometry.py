@@ -51,11 +51,11 @@ def geometry(maps: Tensor, inputs: Tensor) -> Geometry:
     place or to the other.
     """
     rows, height = int(maps.shape[2]), int(inputs.shape[-2])
-    stride = _possible_stride(height, rows)
-    middle = sorted({rows // 2 - 1, rows // 2}) if stride else [rows // 2]
+    known, stride = centres(maps, inputs), _possible_stride(height, rows)
+    asked = stride is not None and known is None
+    middle = sorted({rows // 2 - 1, rows // 2}) if asked else [rows // 2]
     fields = [_seen(maps, row, inputs) for row in middle]
     radius = _half_radius(fields[-1])
-    known = centres(maps, inputs)
     if known is not None:
         return Geometry(*known, radius)
     if stride is None:
