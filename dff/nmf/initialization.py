@@ -129,9 +129,9 @@ class Initializer:
         self, values: Tensor, spectrum: Spectrum, *, sampled: bool
     ) -> Callable[[int], Tensor]:
         """Return what makes the start of a number, for rows that are a sample or all there are."""
-        total = self.settings.total
+        total, dtype = self.settings.total, spectrum.right.dtype
         if self.name == "k-means":
-            reduced = spectrum.scaled_left if sampled else values.to(spectrum.right.dtype)
+            reduced = spectrum.scaled_left if sampled else values.to(dtype)
             points = everywhere(reduced, total)
 
             def clustered(number: int) -> Tensor:
@@ -140,10 +140,12 @@ class Initializer:
 
             return clustered
 
+        mean = mean_magnitude(values, total)
+
         def factored(number: int) -> Tensor:
             if number == 0 and self.name == "nndsvda":
-                return nndsvda(values, spectrum, self.k, total=total)
-            return random_nonnegative(values, self.k, seed=self.seed + number, total=total)
+                return nndsvda(mean, spectrum, self.k, total=total)
+            return random_nonnegative(mean, (self.k, values.shape[1]), dtype, self.seed + number)
 
         return factored
 
@@ -216,7 +218,8 @@ def starts(a: Tensor, counts: Sequence[int], *, random_state: int = 0) -> list[T
     """Return NNDSVDa components (k, c) of `a` (n, c) for each k of `counts`, from one SVD."""
     with torch.inference_mode():
         spectrum = leading_spectrum(a, max(counts), seed=random_state)
-        return [nndsvda(a, spectrum, k) for k in counts]
+        mean = mean_magnitude(a, alone)
+        return [nndsvda(mean, spectrum, k) for k in counts]
 
 
 @dataclass(frozen=True)
@@ -250,32 +253,33 @@ def leading_spectrum(a: Tensor, rank: int, *, seed: int, total: Total = alone) -
     return Spectrum(right=(basis @ leading).T.contiguous(), scaled_left=image @ leading)
 
 
-def nndsvda(a: Tensor, spectrum: Spectrum, k: int, *, total: Total = alone) -> Tensor:
-    """Return the NNDSVDa components (k, c) of `a` (n, c) from `k` or more singular vectors.
+def nndsvda(mean: Tensor, spectrum: Spectrum, k: int, *, total: Total = alone) -> Tensor:
+    """Return the NNDSVDa components (k, c) of A (n, c) from `k` or more singular vectors.
 
-    Zeros are filled with the mean of `a`. Of each pair of singular vectors the sign half that
-    carries more energy is kept. `a` counts at its ordinary scale (:func:`_ordinary`), so that the
-    components of 2^p a are the same.
+    Zeros are filled with the `mean` of |A|. Of each pair of singular vectors the sign half that
+    carries more energy is kept. A counts at its ordinary scale (:func:`_ordinary`), so that the
+    components of 2^p A are the same.
     """
-    fill, unit = _ordinary(mean_magnitude(a, total))
+    fill, unit = _ordinary(mean)
     left, right = spectrum.scaled_left[:, :k], spectrum.right[:k]
     sides = torch.stack([left.clamp_min(0), (-left).clamp_min(0)])
     left_norms = total(sides.square().sum(1)).sqrt()
     halves = torch.stack([right.clamp_min(0), (-right).clamp_min(0)])
     right_norms = torch.linalg.vector_norm(halves, dim=2)
     strength = left_norms * unit * right_norms
-    side, each = strength.argmax(0), torch.arange(len(right), device=a.device)
+    side, each = strength.argmax(0), torch.arange(len(right), device=right.device)
     norms = right_norms[side, each].clamp_min(torch.finfo(right.dtype).tiny)
     components = halves[side, each] * (strength[side, each].sqrt() / norms).unsqueeze(1)
     return torch.where(components > 0, components, torch.where(fill > 0, fill, 1.0))
 
 
-def random_nonnegative(a: Tensor, k: int, *, seed: int, total: Total = alone) -> Tensor:
-    """Return `k` random components (k, c): |normal| at the ordinary scale of the mean of `a`."""
+def random_nonnegative(
+    mean: Tensor, shape: tuple[int, int], dtype: torch.dtype, seed: int
+) -> Tensor:
+    """Return random components (k, c): |normal| at the ordinary scale of the mean of |A|."""
     generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(k, a.shape[1], generator=generator, dtype=torch.float64).abs_()
-    scale = (_ordinary(mean_magnitude(a, total))[0] / k).sqrt()
-    return draw.to(a.device, arithmetic_dtype(a)) * scale
+    draw = torch.randn(shape, generator=generator).abs_()
+    return draw.to(mean.device, dtype) * (_ordinary(mean)[0] / shape[0]).sqrt()
 
 
 def _ordinary(mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ def best_of(values: Tensor, energy: float, starts: Sequence[Tensor], settings: S
     for turn in range(settings.max_iter):
         batch.step(first=turn == 0)
         if turn + 1 == RACE:
-            batch.keep(np.sort(np.argsort(batch.standing, kind="stable")[:LEADERS]))
+            batch.keep(LEADERS)
         if batch.descent.settled.all():
             break
     return torch.from_numpy(batch.lowest[:, batch.standing.argmin()].copy()).to(starts[0])
@@ -91,8 +91,10 @@ class _Batch:
         """What the starts are compared by (s,)."""
         return self.descent.loss + self.handicap
 
-    def keep(self, chosen: Floats) -> None:
-        """Go on with some of the starts only."""
+    def keep(self, count: int) -> None:
+        """Go on with the `count` that stand best, and the first: several never end above one."""
+        best = np.argsort(self.standing, kind="stable")[:count]
+        chosen = np.union1d(best, [0])
         self.components = _Half(self.components.values[:, chosen])
         self.codes = _Half(self.codes.values[:, chosen])
         self.lowest, self.handicap = self.lowest[:, chosen], self.handicap[chosen]
