@@ -398,6 +398,16 @@ def test_more_starts_end_lower_on_few_rows():
     assert NMF(9).fit(a).reconstruction_err_ == errors[-1][1]  # eight, where rows are few
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_by_default_a_fit_of_few_rows_ends_near_its_minimum(seed):
+    rng = np.random.default_rng(seed)
+    noise = 0.3 * rng.standard_normal((400, 60))
+    a = np.maximum(rng.gamma(0.5, size=(400, 6)) @ abs(rng.standard_normal((6, 60))) + noise, 0)
+    default = NMF(6).fit(a)
+    further = NMF(6, init=default.components_, tol=1e-9, max_iter=2000).fit(a)
+    assert default.reconstruction_err_**2 <= further.reconstruction_err_**2 * 1.0005
+
+
 @pytest.mark.parametrize("kind", [NMF, SemiNMF])
 @pytest.mark.parametrize("race", [20, 1000])
 def test_of_several_starts_the_one_that_ends_lowest_is_taken(kind, race, monkeypatch):

@@ -40,6 +40,7 @@ __all__ = ["NMF", "Base", "SemiNMF", "like"]
 FLOATS = [np.float32, np.float64, np.float16]
 SEVERAL_STARTS = 8  # under n_init="auto", where A has
 SEVERAL_STARTS_ENTRIES = 1 << 19  # entries at most
+FINISH = 0.02  # share of the tolerance that the best of several starts on few rows is fitted to
 
 
 class Base:
@@ -208,7 +209,8 @@ class Base:
             shape = int(self.n_components), rows.shape[1]
             components = given_components(self.init, shape, self._constraint).to(device, dtype)
             fitted = False
-        told = replace(settings, progress=self.progress)
+        tol = self.tol * FINISH if fitted else self.tol
+        told = replace(settings, progress=self.progress, tol=tol)
         fit = minimise(rows, components, told, inspector=self._inspector(), fitted=fitted)
         self._warn_unless(fit.settled)
         self.n_iter_, self.loss_curve_ = len(fit.losses), np.array(fit.losses)
@@ -258,13 +260,15 @@ class NMF(Base):
     Args:
         n_components: k, from 1 to min(n, c).
         max_iter: most passes over the data.
-        tol: settled when a pass lowers the loss by less than this share of it.
+        tol: settled when a pass lowers the loss by less than this share of it; where rows are so
+            few that all of them are fitted from several starts, by a fiftieth of that, as the
+            loss of so few falls slowly.
         init: "nndsvda" (Boutsidis & Gallopoulos 2008, zeros filled with the mean), "k-means",
             "random", or components (k, c) to start from. "auto": NNDSVDa, and k-means for
             :class:`SemiNMF`.
-        n_init: how many starts are fitted, of which the best is taken; of many, the three that
-            lead after ten passes are fitted to the end, and all but the first have to explain
-            0.01 % more of ||A||² than that one. "auto": 8 where X has at most 2^19
+        n_init: how many starts are fitted, of which the best is taken; of many, the first and the
+            three that lead after ten passes are fitted to the end, and another than the first has
+            to explain 0.01 % more of ||A||² than that one. "auto": 8 where X has at most 2^19
             entries, as few rows have many local minima, else 1. Of many rows a sample decides.
         random_state: seed of the fit's own generator; None for fresh entropy.
         precision: of the products with A: "float32"; "bfloat16", sums in float32; or "auto",
