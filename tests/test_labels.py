@@ -143,11 +143,20 @@ def test_contributions_of_a_linear_head_come_out_of_the_pass(flag, monkeypatch):
         torch.testing.assert_close(getattr(split, name), getattr(again, name), atol=1e-5, rtol=1e-5)
 
 
-def test_contributions_of_other_heads_do_not():
+def test_contributions_of_other_heads_do_not(monkeypatch):
     explainer = dff.Explainer(seeded(ConvNet), layer="stem", preprocessing=PREP)
-    split = explainer(images(32, 32, 3).numpy(), concepts=3).contributions()
+    photo = explainer(images(32, 32, 3).numpy(), concepts=3).photos[0]
+    asked, gradient = [], type(photo).gradient
+    monkeypatch.setattr(
+        type(photo), "gradient", lambda self, index: asked.append(index) or gradient(self, index)
+    )
+    split = dff.explain.Explanation((photo,)).contributions([0, 1, 2])
     assert not split.linear
-    assert split.relative_gap < 0.01
+    assert split.relative_gap.max() < 0.01
+    assert asked == [0]  # the first class has shown that the head is not linear
+    later = dff.explain.Explanation((replace(photo, probed=None),)).contributions([0, 1, 2])
+    assert split.steps < later.steps  # which tries for it
+    torch.testing.assert_close(split.values, later.values)
 
 
 def test_a_sweep_labels_each_number_of_concepts_by_itself(flag):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -66,6 +65,7 @@ def split_logits(
     tolerance: float = 0.01,
     max_steps: int = 512,
     batch: int = 32,
+    curved: bool = False,
 ) -> Contributions:
     """Split logits into what each concept adds.
 
@@ -83,6 +83,7 @@ def split_logits(
             allows (a bfloat16 model's logits are good to 1%).
         max_steps: most evaluations of the gradient; the gap that is left is reported.
         batch: most evaluations at a time.
+        curved: f is known not to be linear, and is not tried for that.
     """
     if coefficients.dim() != 3:
         raise UsageError(f"expected W (k, rows, cols), got {tuple(coefficients.shape)}")
@@ -93,7 +94,7 @@ def split_logits(
     names = targets or tuple(f"target {i}" for i in range(len(weights)))
     coefficients, weights = coefficients.detach().clone(), weights.clone()
     line = _Line(forward, coefficients, weights, batch)
-    gradient = line.closed_form()
+    gradient = None if curved else line.closed_form()
     linear = gradient is not None
     if gradient is None:
         gradient = line.integrated(tolerance, max_steps)
@@ -149,10 +150,9 @@ class _Line:
     def integrated(self, tolerance: float, max_steps: int) -> Tensor:
         """Return the mean gradient (t, k, rows, cols) along the line."""
         edges = [i / FIRST_SEGMENTS for i in range(FIRST_SEGMENTS + 1)]
-        spans = list(pairwise(edges))
-        inner, _ = self._at([b for _, b in spans[:-1]], gradients=False)
-        at_edges = [self.start, *inner, self.end]
-        todo = [(*span, *at_edges[i : i + 2]) for i, span in enumerate(spans)]
+        at_edges, _ = self._at(edges, gradients=False)
+        self.start, self.end = at_edges[0], at_edges[-1]
+        todo = [(*edges[i : i + 2], *at_edges[i : i + 2]) for i in range(FIRST_SEGMENTS)]
         done: list[_Segment] = []
         while True:
             done += self._segments(todo)

@@ -72,7 +72,8 @@ def photo_contributions(
     photo.check_differentiable()
     names, weights = logit_mixtures(photo, target, versus)
     logit = weights @ photo.logits  # as the model gave it, without W·H + R between
-    values = _linear(photo, weights)
+    tried = photo.probed is not None and photo.tape.maps.requires_grad
+    values = _linear(photo, weights) if tried else None
     if values is not None:
         rest = logit - values.sum((1, 2, 3))
         return Contributions(names, values.sum((2, 3)), rest, logit, torch.zeros_like(rest),
@@ -85,6 +86,7 @@ def photo_contributions(
         targets=names,
         tolerance=tolerance,
         batch=_gradient_batch(photo),
+        curved=tried,
     )
     return replace(split, logit=logit, gap=logit - split.rest - split.values.sum(1))
 
@@ -93,28 +95,40 @@ def _linear(photo: Photo, weights: Tensor) -> Tensor | None:
     """Return what each cell of each concept adds (t, k, rows, cols), of a head that is linear.
 
     It is if the gradients of the photo's own pass foretell what the pass has shown of the photo
-    without each concept, and of each concept by itself. None where they do not.
+    without each concept, and of each concept by itself. None at the first target where they do not.
     """
-    if photo.probed is None or not photo.tape.maps.requires_grad:
-        return None
-    gradient, bank = _gradients_of_pass(photo, weights), photo.bank
-    along = torch.einsum("tchw,kc->tkhw", gradient, bank.components.double().cpu())
+    values = []
+    for mixture in weights:
+        found = _linear_in(photo, mixture)
+        if found is None:
+            return None
+        values.append(found)
+    return torch.stack(values).float()
+
+
+def _linear_in(photo: Photo, mixture: Tensor) -> Tensor | None:
+    """Return :func:`_linear` (k, rows, cols), float64, of one mixture of logits (classes,)."""
+    assert photo.probed is not None
+    bank, gradient = photo.bank, _gradient_of_pass(photo, mixture)
+    along = torch.einsum("chw,kc->khw", gradient, bank.components.double().cpu())
     values = along * photo.layer_coefficients.double()
-    logit = (weights @ photo.logits).double()[:, None]
-    nothing = logit - (gradient * photo.activations.double().cpu()).sum((1, 2, 3))[:, None]
-    alone = nothing + along.sum((2, 3)) * bank.scale.double().cpu()
-    foretold = torch.cat([logit - values.sum((2, 3)), alone], 1)
-    shown = torch.cat([photo.probed[: len(bank)].cpu(), photo.shared.logits]) @ weights.T
+    logit = (mixture @ photo.logits).double()
+    nothing = logit - (gradient * photo.activations.double().cpu()).sum()
+    alone = nothing + along.sum((1, 2)) * bank.scale.double().cpu()
+    foretold = torch.cat([logit - values.sum((1, 2)), alone])
+    shown = torch.cat([photo.probed[: len(bank)].cpu(), photo.shared.logits]) @ mixture
     precision = max(LINEAR, 2 * torch.finfo(photo.tape.logits.dtype).eps)
-    close = (foretold.T - shown).abs() <= precision * shown.abs().amax()
-    return values.float() if bool(close.all()) else None
+    close = (foretold - shown).abs() <= precision * shown.abs().amax()
+    return values if bool(close.all()) else None
 
 
-def _gradients_of_pass(photo: Photo, weights: Tensor) -> Tensor:
-    """Return the gradients (t, channels, rows, cols) of mixtures of logits to the activations."""
-    classes = weights.any(0).nonzero()[:, 0].tolist()
-    gradients = torch.stack([photo.gradient(index).double().cpu() for index in classes])
-    return torch.einsum("tm,mchw->tchw", weights[:, classes].double(), gradients)
+def _gradient_of_pass(photo: Photo, mixture: Tensor) -> Tensor:
+    """Return the gradient (channels, rows, cols) of a mixture of logits to the activations."""
+    shares = [
+        float(mixture[index]) * photo.gradient(index).double().cpu()
+        for index in mixture.nonzero()[:, 0].tolist()
+    ]
+    return torch.stack(shares).sum(0)
 
 
 @torch.inference_mode(False)
