@@ -144,7 +144,7 @@ def test_the_command_line_takes_them_too(
 ) -> None:
     (tmp_path / "net.py").write_text(FACTORY)  # small: the images are what is tried
     monkeypatch.chdir(tmp_path)
-    for number, data in enumerate(corpus(150)):
+    for number, data in enumerate(corpus(90)):
         path = tmp_path / f"{number}.png"
         path.write_bytes(data)
         with pytest.raises(SystemExit) as ended:

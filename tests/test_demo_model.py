@@ -50,9 +50,9 @@ def test_weights_are_small() -> None:
 
 
 @pytest.mark.parametrize(("swapped", "least"), [(False, 0.97), (True, 0.9)])
-def test_accuracy_on_500_unseen_creatures(script: ModuleType, swapped: bool, least: float) -> None:
+def test_accuracy_on_unseen_creatures(script: ModuleType, swapped: bool, least: float) -> None:
     start = script.UNSEEN + 100_000
-    images, labels, _ = script.render(range(start, start + 500), swapped=swapped, workers=1)
+    images, labels, _ = script.render(range(start, start + 150), swapped=swapped, workers=1)
     assert script.accuracy(model.load(), images, labels) >= least
 
 

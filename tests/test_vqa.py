@@ -77,7 +77,7 @@ def right(network, scenes, pictures) -> float:
 
 
 def test_it_answers_unseen_questions_and_needs_the_picture(network):
-    scenes = [scene(FIRST + i) for i in range(60)]
+    scenes = [scene(FIRST + i) for i in range(30)]
     assert right(network, scenes, scenes) >= 0.9
     assert right(network, scenes, scenes[7:] + scenes[:7]) <= 0.6
 
@@ -96,7 +96,7 @@ def test_unseen_phrasings_are_other_sentences_of_known_words():
 @pytest.mark.slow
 def test_the_concept_of_the_part_asked_about_leads(explainer):
     leads = []
-    for seed in range(FIRST, FIRST + 12):
+    for seed in range(FIRST, FIRST + 5):
         one = creatures.render(seed, species=creatures.CHIMERA if seed % 2 else None)
         parts = {part: one.parts[part] for part in PARTS if part in one.parts}
         questions = {f"what colour is the {part}": part for part in parts}
@@ -113,7 +113,7 @@ def test_the_concept_of_the_part_asked_about_leads(explainer):
                 total = split.values.sum(1) + split.rest + split.gap
                 torch.testing.assert_close(total, split.logit)
                 assert float(split.relative_gap.max()) <= 0.011
-    assert len(leads) >= 25
+    assert len(leads) >= 10
     assert np.mean(leads) >= 0.8
 
 
@@ -146,18 +146,17 @@ def attributed(network, fox, **options):
     )
 
 
-@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
-def test_both_ways_of_integrated_gradients_give_the_same_numbers(network, fox, wrap):
+def test_both_ways_of_integrated_gradients_give_the_same_numbers(network, fox):
+    """Also of a model that is wrapped, and each time."""
     pytest.importorskip("captum", reason="needs captum (the attributions extra)")
-    wrapped = wrap(network)
     with untouched(network):
-        found = [attributed(wrapped, fox, way=way) for way in WAYS]
-        again = attributed(wrapped, fox, way="layer")
+        found = [attributed(network, fox, way=way) for way in WAYS]
+        wrapped = [attributed(nn.DataParallel(network), fox, way=way) for way in WAYS]
     first, second = found
     torch.testing.assert_close(first.words, second.words, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(first.image, second.image, rtol=1e-3, atol=1e-5)
-    assert torch.equal(first.words, again.words)
-    for one in found:
+    for one, again in zip(found, wrapped, strict=True):
+        assert torch.equal(one.words, again.words)
         assert one.total == pytest.approx(one.end - one.start + one.delta, abs=1e-4)
         assert abs(one.delta) < 0.03 * abs(one.end - one.start)
         assert len(one.words) == 5
