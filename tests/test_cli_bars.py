@@ -1,17 +1,17 @@
 """Bars of long commands: on a terminal a stage each with the time left, elsewhere nothing."""
 
 import io
-import os
-import pty
 import re
-import select
-import subprocess
 import sys
 from types import SimpleNamespace
 
+import pytest
+
+from dff.cli import main
 from dff.cli.bars import bars
 from dff.cli.console import settings
 from tests.colocalized import photos
+from tests.test_cli import FACTORY
 
 
 class Terminal(io.StringIO):
@@ -61,34 +61,21 @@ def test_nothing_where_nobody_looks(monkeypatch):
     assert shown.getvalue() == plain.getvalue() == ""
 
 
-def test_every_stage_of_a_run_has_a_bar(tmp_path):
-    """As in a terminal: of the run and of its report."""
-    data = photos(tmp_path / "data", 40)
-    words = [sys.executable, "-m", "dff", "colocalize", str(data), "--out", str(tmp_path / "run"),
-             "--model", "demo", "-k", "2:3", "--report"]  # fmt: skip
-    first, second = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
-    with subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=second, env=environment
-    ) as process:
-        os.close(second)
-        text = b""
-        while select.select([first], [], [], 120)[0]:
-            try:
-                part = os.read(first, 1 << 16)
-            except OSError:  # the other side is closed
-                break
-            if not part:
-                break
-            text += part
-    os.close(first)
-    assert process.returncode == 0
-    seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode(errors="replace"))
+def test_every_stage_of_a_run_has_a_bar(tmp_path, monkeypatch):
+    """Of the run and of its report."""
+    data, shown = photos(tmp_path / "data", 20), terminal(monkeypatch)
+    (tmp_path / "net.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["colocalize", str(data), "--out", "run", "--model", "net.py:build", "--size", "32",
+              "-k", "2:3", "--report"])  # fmt: skip
+    assert not ended.value.code
+    seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
     for stage in (
         "reading and running the model", "choosing the number of concepts", "factorizing",
         "placing concepts", "writing tables", "cutting out examples", "drawing images",
     ):  # fmt: skip
         assert stage in seen, stage
-    assert "40 of 40" in seen
+    assert "20 of 20" in seen
     assert re.search(r"left: \d:\d\d:\d\d", seen)
     assert "18 of 18" in seen, "fits: of two numbers of concepts, nine each"

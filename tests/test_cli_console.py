@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,7 @@ def dff(here: Path, *words: str, shell: str = "", **env: str) -> subprocess.Comp
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]  # type: ignore[misc]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run(command, cwd=here, env=env, capture_output=True, timeout=60)
+    return subprocess.run(command, cwd=here, env=env, capture_output=True, timeout=600)
 
 
 def run(*words: str, encoding: str = "utf-8") -> tuple[int, str, str]:
@@ -109,12 +108,6 @@ def test_any_encoding_will_do(here, encoding):
     assert "Concept 1" in shown
     _, shown, _ = run("analyze", "ä.png", *MODEL, "--json", encoding=encoding)
     assert json.loads(shown)["images"][0]["image"] == "ä"
-
-
-def test_the_encoding_is_the_environments(here):
-    done = dff(here, "analyze", "a.png", *MODEL, PYTHONIOENCODING="utf-16")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert "Concept 1" in done.stdout.decode("utf-16")
 
 
 @pytest.mark.parametrize("labels", ["labels.txt", "bidi.txt"])
@@ -209,8 +202,8 @@ def test_an_output_that_is_full(here, words, monkeypatch, capfd):
 
 
 def test_an_output_that_is_full_to_the_end_of_the_process(here):
-    done = dff(here, "analyze", "a.png", *MODEL, "--json", shell="> /dev/full")
-    assert (done.returncode, done.stderr.decode()) == (1, FULL[0])
+    done = dff(here, "--version", shell="> /dev/full")
+    assert (done.returncode, done.stderr.decode()) == (1, FULL[1])
 
 
 @pytest.mark.parametrize("closed", [("stdout",), ("stderr",), ("stdout", "stderr")])
@@ -228,14 +221,16 @@ def test_outputs_whose_files_are_closed(here):
 
 
 def test_errors_that_cannot_be_written(here):
-    assert dff(here, "analyze", "b.png", *MODEL, shell="2> /dev/full").returncode == 1
+    assert dff(here, "--wrong", shell="2> /dev/full").returncode == 2
 
 
 def test_json_stays_json_whatever_warnings_come(here):
-    done = dff(here, "analyze", "a.png", *MODEL, "--model", "net.py:loud", "--json")
+    words = ("analyze", "a.png", *MODEL, "--model", "net.py:loud", "--json")
+    done = dff(here, *words, PYTHONIOENCODING="utf-16")  # the encoding is the environment's
     assert done.returncode == 0
-    assert json.loads(done.stdout)["concepts"]
-    assert done.stderr == b"dff: warning: a layer is odd \\x1b[31m\n"
+    assert json.loads(done.stdout.decode("utf-16"))["concepts"]
+    warning = "dff: warning: a layer is odd \\x1b[31m\n"
+    assert done.stderr.decode("utf-16") == warning
 
 
 def test_names_that_are_not_unicode(here):
@@ -256,9 +251,8 @@ def test_an_interrupt_in_the_middle(here):
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
-    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (130, "dff: interrupted\n")
     assert not (here / "dff-out").exists()
 
