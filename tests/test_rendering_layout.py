@@ -45,7 +45,7 @@ def ink(picture: np.ndarray) -> int:
     return int((picture < 160).all(axis=2).sum())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 33), st.integers(0, 6), st.integers(1, 900), st.sampled_from(["cat", LONG, ""])
 )
@@ -122,8 +122,8 @@ def test_accents_do_not_vanish_where_no_font_has_them(monkeypatch: pytest.Monkey
     text.clean.cache_clear()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.text(max_size=60), st.integers(8, 30), st.integers(0, 300))
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=40), st.integers(8, 30), st.integers(0, 300))
 def test_shortened_text_fits(content: str, size: int, room: int) -> None:
     result = text.shorten(content, size, room)
     assert text.width(result, size) <= room

@@ -105,7 +105,7 @@ def test_nothing_can_get_in_or_out(page):
 
 
 def test_names_stay_text_wherever_they_stand(result):
-    photos = [replace(p, picture=replace(p.picture, name=EVIL)) for p in result.photos]
+    photos = [replace(p, picture=replace(p.picture, name=EVIL)) for p in result.photos[:1]]
     named = dff.Explanation(tuple(photos)).named({0: "<b>bold</b>"})
     page = named.to_html()
     assert "<img src=x" not in page
@@ -129,7 +129,7 @@ def test_half_characters_in_names_can_be_written(result):
 
 def test_concepts_without_scores_say_why(result):
     shared = replace(result.shared, unscored="the layer has no say")
-    photos = tuple(replace(photo, shared=shared) for photo in result.photos)
+    photos = tuple(replace(photo, shared=shared) for photo in result.photos[:1])
     data = data_of(dff.Explanation(photos).to_html())
     assert data["unscored"] == "the layer has no say"
     assert data["photos"][0]["bars"] == data["photos"][0]["cams"] == []
@@ -160,9 +160,9 @@ def test_three_hundred_concepts_make_a_page(result):
 
 
 def test_the_command_writes_it_alone_and_again(run, tmp_path):
-    words = ("analyze", "a.png", "--model", "demo", "-k", 3, "--format", "html", "--check", "-q")
-    for _ in range(2):
-        assert run(*words)[0] == 0
+    words = ("analyze", "a.png", "--model", "demo", "-k", 3, "--format", "html", "-q")
+    for more in ((), ("--check",)):
+        assert run(*words, *more)[0] == 0
     page = (tmp_path / "dff-out/explanation.html").read_text()
     assert data_of(page)["photos"][0]["tables"][0]["text"]
     assert not (tmp_path / "dff-out/a_panel.png").exists()
