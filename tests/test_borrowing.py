@@ -221,8 +221,8 @@ def _state(model):
     )
 
 
-@pytest.mark.parametrize("grad", [False, True])
-def test_an_interrupt_at_any_moment_leaves_nothing_behind(grad):
+@pytest.mark.parametrize(("grad", "step"), [(False, 1), (True, 3)])
+def test_an_interrupt_at_any_moment_leaves_nothing_behind(grad, step):
     model, x = seeded(PixelNet).train(), images(1, 3, 8, 8)
     before = _state(model)
 
@@ -232,11 +232,11 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(grad):
     def work():
         intercept(model, "body", lambda maps: None, x, grad=grad)
 
-    assert interrupted_at_each_moment(work, check, step=1) > 300
+    assert interrupted_at_each_moment(work, check, step=step) > 300 / step
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_an_interrupted_grad_cam_leaves_nothing_behind(mode):
+@pytest.mark.parametrize(("mode", "step"), [(torch.no_grad, 13), (torch.inference_mode, 11)])
+def test_an_interrupted_grad_cam_leaves_nothing_behind(mode, step):
     model, x = seeded(PixelNet).train(), images(1, 3, 8, 8)
     cam = GradCAM(model, "body")
     with mode():
@@ -245,7 +245,7 @@ def test_an_interrupted_grad_cam_leaves_nothing_behind(mode):
         def check():
             assert _state(model) == before
 
-        assert interrupted_at_each_moment(lambda: cam(x, 0), check, step=7) > 100
+        assert interrupted_at_each_moment(lambda: cam(x, 0), check, step=step) > 50
 
 
 def test_an_interrupted_explainer_leaves_nothing_behind():
@@ -404,11 +404,11 @@ def test_thousands_of_failing_passes_leave_memory_flat():
     objects = len(gc.get_objects())
     tracemalloc.start()
     try:
-        for index in range(3000):
+        for index in range(1000):
             pass_(index)
         gc.collect()
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 50_000  # 17 bytes a pass: less than the smallest object
+    assert kept < 16_000  # a pass: no more than the smallest object
     assert len(gc.get_objects()) - objects < 100

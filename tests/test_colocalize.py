@@ -351,7 +351,8 @@ def test_python_names():
 
 
 @pytest.mark.parametrize("counts", ["auto", range(2, 6)])
-def test_the_number_of_concepts_is_chosen_on_the_sample(folder, explainer, tmp_path, counts):
+def test_the_number_of_concepts_is_chosen_on_the_sample(folder, tmp_path, counts):
+    explainer = toy(channels=6)  # of which no more concepts can be told apart
     run = colocalize(folder, tmp_path / "run", model=explainer, concepts=counts)
     found = run.selection
     assert (

@@ -17,6 +17,7 @@ from dff.colocalization.run.folder import RunFolder
 from dff.demo.creatures import render
 from dff.errors import OutputError, UsageError
 from tests.colocalized import toy
+from tests.test_cli import FACTORY
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +71,22 @@ def test_a_sample_takes_two_passes_its_memory_and_its_disk(folder, tmp_path, mon
 def test_too_little_disk_is_said_before_the_run_begins(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OutputError, match=r"needs 0\.0 GB for activations.*0\.0 GB are free"):
-        colocalize(folder, tmp_path / "run", model="demo", concepts=3)
+        colocalize(folder, tmp_path / "run", model=toy(), concepts=3)
     assert not list((tmp_path / "run").glob("maps/*"))
     monkeypatch.undo()
-    assert colocalize(folder, tmp_path / "run", model="demo", concepts=3).state["exact"]
+    assert colocalize(folder, tmp_path / "run", model=toy(), concepts=3).state["exact"]
 
 
 def test_what_is_written_counts_as_room(folder, tmp_path, monkeypatch):
-    colocalize(folder, tmp_path / "run", model="demo", concepts=3)
+    colocalize(folder, tmp_path / "run", model=toy(), concepts=3)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
-    colocalize(folder, tmp_path / "run", model="demo", concepts=3)
+    colocalize(folder, tmp_path / "run", model=toy(), concepts=3)
 
 
-def test_the_command(folder, tmp_path, capsys):
-    words = ["colocalize", str(folder), "--out", str(tmp_path / "run"), "--model", "demo"]
+def test_the_command(folder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "net.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    words = ["colocalize", str(folder), "--out", "run", "--model", "net.py:build", "--size", "32"]
     with pytest.raises(SystemExit) as left:
         main([*words, "-k", "3", "--dry-run"])
     assert left.value.code == 0

@@ -192,7 +192,7 @@ def test_a_run_and_its_figures_are_those_of_evaluate(creatures: Path, tmp_path: 
 def test_the_table(creatures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import real_masks
 
-    arguments = [str(creatures), "--data", str(creatures), "--models", "demo", "--images", "3"]
+    arguments = [str(creatures), "--data", str(creatures), "--models", "demo", "--images", "2"]
     real_masks.main([*arguments, "--concepts", "2", "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
     methods = {row["method"] for row in rows}
