@@ -61,8 +61,8 @@ def test_tiny_training_run(
 ) -> None:
     out = tmp_path / "weights.safetensors"
     state = torch.get_rng_state()
-    small = ["--images", "96", "--epochs", "2", "--batch", "32", "--workers", "1"]
-    figures = script.main([*small, "--test-images", "24", "--out", str(out)])
+    small = ["--images", "24", "--epochs", "2", "--batch", "8", "--workers", "1"]
+    figures = script.main([*small, "--test-images", "8", "--out", str(out)])
     assert out.stat().st_size <= 4 * 2**20
     assert set(figures) == {"unseen", "swapped"}
     losses = [
@@ -75,9 +75,9 @@ def test_tiny_training_run(
 
 
 def test_one_seed_gives_one_training_run(script: ModuleType) -> None:
-    data = script.render(range(32), chimeras=True, workers=1)
+    data = script.render(range(8), chimeras=True, workers=1)
     images, before = data[0], data[0].clone()
-    first, second = (script.train(*data, epochs=1, batch=16, seed=3) for _ in range(2))
+    first, second = (script.train(*data, epochs=1, batch=4, seed=3) for _ in range(2))
     torch.testing.assert_close(first.fc.weight, second.fc.weight)
     torch.testing.assert_close(images, before)
 
