@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 
 from dff.cli import main
+from tests.browser import browser
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -19,6 +22,21 @@ def shared() -> Path:
     if not (SHARED / "models").is_dir():
         pytest.skip("needs the folder of real weights and photos beside the checkout (../shared)")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line():
+    """Build the commands once a worker, as a process of a user's does, and not for each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, for a module: its event loop is in the way of notebooks and of forks."""
+    with browser() as running:
+        yield running
 
 
 @pytest.fixture

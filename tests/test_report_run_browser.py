@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -21,18 +20,12 @@ from dff.report import (
     run_page,
 )
 from dff.report.pictures import jpeg_uri
-from tests.browser import browser, opened, screenshot
+from tests.browser import opened, screenshot
 from tests.colocalized import colocalize, photos, toy
 from tests.test_report_photo import EVIL
 
 WIDTHS = (360, 1280, 3840)
 PARTS = ("concepts", "concept-1", "images", "image-0", "classes", "together", "errors", "about")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +168,16 @@ def test_fifty_thousand_images_of_five_thousand_classes(chromium, tmp_path):
     path.write_text(run_page(large(50_000, 20, 5_000, 600)), encoding="utf-8")
     assert path.stat().st_size < 50_000_000
     with opened(chromium, path) as page:
-        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        assert paint < 6000  # 2000 on an idle machine
+        nodes = "document.getElementsByTagName('*').length"
+        assert page.evaluate(nodes) < 5_000, "what nobody looks at is not drawn"
         go(page, "images")
         page.get_by_role("button", name="table").click()
         assert page.locator("tbody tr").count() == 50
         page.click("text=next →")
         assert "51 to 100 of 50,000" in page.text_content(".pager")
-        started = time.monotonic()
         page.get_by_label("text").fill("049999")
         page.wait_for_selector("text=1 image of 50,000")
-        assert time.monotonic() - started < 5
+        assert page.evaluate(nodes) < 20_000, "5,000 classes to choose from among them"
 
 
 def test_three_hundred_concepts(chromium, tmp_path):
