@@ -70,6 +70,13 @@ class Activations:
     layer: str
 
 
+def folders_of(data: Path) -> list[Path]:
+    """Return the folder of photos, or those in it, by name."""
+    if (data / "annotations.json").is_file():
+        return [data]
+    return sorted(file.parent for file in data.glob("*/annotations.json"))
+
+
 def read_photos(data: Path, count: int | None = None, start: int = 0) -> list[Photo]:
     """Return `count` photos, evenly spaced from number `start` on; None is all of them.
 

@@ -4,6 +4,8 @@
     python benchmarks/real_masks.py ../shared --images 36 --concepts 4,8
     python benchmarks/real_masks.py ../shared --resolution             # what finer grids buy
     python benchmarks/real_masks.py ../shared --check-semi             # semi-NMF against its peers
+    python benchmarks/real_masks.py ../shared --data SEQUENCES         # each, then means (of DAVIS,
+                                                                       # by masked_folders.py)
 
 Ours is `dff.colocalize` of the photos and `dff.evaluate` of the run, every default as it is; the
 part level is the one concept that fits the horse best, the object level the best of concepts and
@@ -22,7 +24,8 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from masked_photos import (
     Activations,
     Photo,
     activations,
+    folders_of,
     numbers,
     paths_of,
     read_photos,
@@ -67,6 +71,8 @@ class Row:
     nmi: float | None = None
     ari: float | None = None
     seconds: float | None = None
+    data: str = ""
+    first: float | None = None
 
     def __str__(self) -> str:
         values = [_shown(value) for value in asdict(self).values()]
@@ -74,8 +80,8 @@ class Row:
 
 
 HEADER = """
-| model | k | method | IoU | CorLoc | best IoU | by | best CorLoc | by | NMI | ARI | seconds |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| model | k | method | IoU | CorLoc | best IoU | by | best CorLoc | by | NMI | ARI | seconds | data | first |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""  # noqa: E501
 
 
 def _shown(value: Any) -> str:
@@ -168,22 +174,42 @@ def one_object(name: str, data: Activations, photos: Sequence[Photo], of: str) -
         yield max(rows, key=lambda row: row.best_iou or 0)
 
 
-def all_rows(args: argparse.Namespace, photos: Sequence[Photo]) -> Iterator[Row]:
-    """Yield the table's rows, model by model."""
+def all_rows(args: argparse.Namespace, data: Path, photos: Sequence[Photo]) -> Iterator[Row]:
+    """Yield the table's rows of a folder's photos, model by model."""
     for name in args.models.split(","):
         model = MODELS[name]
         explainer = model.load(args.shared, args.size)
-        data = activations(explainer, photos)
+        seen = activations(explainer, photos)
         for k in numbers(args.concepts or "4,8"):
             row = Row(name, k, "", None, None)
-            yield from ours(row, explainer, data, photos, args.data / "annotations.json")
-            yield from concepts_of_peers(row, data, photos)
-        whole = np.ones((*data.values.shape[:3], 1), np.float32)
-        yield score(Row(name, None, "the whole photo", None, None), whole, data, photos)
-        yield from one_object(name, data, photos, "")
+            yield from ours(row, explainer, seen, photos, data / "annotations.json")
+            yield from concepts_of_peers(row, seen, photos)
+        whole = np.ones((*seen.values.shape[:3], 1), np.float32)
+        yield score(Row(name, None, "the whole photo", None, None), whole, seen, photos)
+        yield from one_object(name, seen, photos, "")
         if model.keys:
             keys = activations(model.load(args.shared, args.size, layer=model.keys), photos)
             yield from one_object(name, keys, photos, ", keys")
+
+
+def means(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the means over folders, and in which share of them a method's IoU is the highest."""
+    methods: dict[tuple[str, int | None, str], list[Row]] = {}
+    highest: dict[tuple[str, str, int | None], float] = defaultdict(float)
+    for row in rows:
+        methods.setdefault((row.model, row.concepts, row.method), []).append(row)
+        place = (row.data, row.model, row.concepts)
+        highest[place] = max(highest[place], row.iou or 0)
+    for (model, k, method), of in methods.items():
+        first = [row.iou == highest[row.data, model, k] for row in of]
+        yield Row(model, k, method, **_mean_figures(of), data=f"{len(of)} folders",
+                  first=sum(first) / len(of))  # fmt: skip
+
+
+def _mean_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    figures = ("iou", "corloc", "best_iou", "best_corloc", "nmi", "ari", "seconds")
+    values = {name: [getattr(row, name) for row in rows] for name in figures}
+    return {k: None if None in v else float(np.mean(v)) for k, v in values.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -191,32 +217,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _options(arguments)
     warnings.simplefilter("ignore")
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    photos = read_photos(args.data, args.images, args.start)
-    print(f"{len(photos)} photos of {args.data.name}, from number {args.start} on")
-    if args.check_semi:
-        from semi_nmf_check import check
+    rows: list[Row] = []
+    folders = folders_of(args.data)
+    for folder in folders:
+        photos = read_photos(folder, args.images, args.start)
+        print(f"{len(photos)} photos of {folder.name}, from number {args.start} on")
+        if args.check_semi:
+            from semi_nmf_check import check
 
-        check(args, photos)
-        return
-    if args.resolution:
-        from mask_resolution import resolutions
+            check(args, photos)
+            continue
+        if args.resolution:
+            from mask_resolution import resolutions
 
-        resolutions(args, photos)
-        return
-    rows = []
-    for row in all_rows(args, photos):
-        if not rows:
-            print(HEADER)
-        rows.append(row)
-        print(row, flush=True)
+            resolutions(args, photos)
+            continue
+        rows += _table(replace(row, data=folder.name) for row in all_rows(args, folder, photos))
+    if len(folders) > 1 and rows:
+        rows += _table(means(rows))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def _table(rows: Iterable[Row]) -> list[Row]:
+    """Print rows as they come, and return them."""
+    shown: list[Row] = []
+    for row in rows:
+        if not shown:
+            print(HEADER)
+        shown.append(row)
+        print(row, flush=True)
+    return shown
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("shared", type=Path, help="folder with models/ and data/")
-    parser.add_argument("--data", type=Path, help="images/ and annotations.json; default: horses")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="images/ and annotations.json, or a folder of such folders; default: horses",
+    )
     parser.add_argument("--images", type=int, help="so many, evenly spaced; default: all")
     parser.add_argument("--start", type=int, default=0, help="number of the first photo")
     parser.add_argument("--models", default=",".join(MEASURED), help=f"of {', '.join(MODELS)}")

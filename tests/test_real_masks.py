@@ -225,6 +225,72 @@ def test_photos_are_spread_over_the_set(creatures: Path) -> None:
     assert names(count=2, start=2) == list("35")
 
 
+def davis(place: Path) -> Path:
+    """Two sequences laid out as DAVIS is; the second shows nothing in its second frame."""
+    for name, tops in (("swan", (2, 4, 6, 8)), ("goat", (3, None, 5))):
+        for part in ("JPEGImages", "Annotations"):
+            (place / part / "480p" / name).mkdir(parents=True)
+        for i, top in enumerate(tops):
+            mask = np.zeros((24, 32), np.uint8)
+            if top is not None:
+                mask[top : top + 5, 4:12] = 255
+            picture = np.dstack([mask, mask // 2, np.full_like(mask, 40)])
+            Image.fromarray(picture).save(place / "JPEGImages/480p" / name / f"{i:05d}.jpg")
+            Image.fromarray(mask).save(place / "Annotations/480p" / name / f"{i:05d}.png")
+    return place
+
+
+def test_davis_as_folders_and_as_one(tmp_path: Path) -> None:
+    from masked_folders import main
+    from masked_photos import folders_of, read_photos
+
+    source = davis(tmp_path / "davis")
+    main(["davis", str(source), str(tmp_path / "each"), "--frames", "2"])
+    assert [folder.name for folder in folders_of(tmp_path / "each")] == ["goat", "swan"]
+    swan = read_photos(tmp_path / "each/swan")
+    assert [photo.path.name for photo in swan] == ["swan-00000.jpg", "swan-00002.jpg"]
+    np.testing.assert_array_equal(swan[1].truth, block(6, 11, 4, 12, shape=(24, 32)))
+    assert swan[1].boxes == [(4, 6, 12, 11)]
+    assert swan[1].path.read_bytes() == (source / "JPEGImages/480p/swan/00002.jpg").read_bytes()
+    main(["davis", str(source), str(tmp_path / "all"), "--together"])
+    assert len(read_photos(tmp_path / "all")) == 6, "the frame without a thing is left out"
+    with pytest.raises(SystemExit, match="exists already"):
+        main(["davis", str(source), str(tmp_path / "all"), "--together"])
+    with pytest.raises(SystemExit, match="expected JPEGImages/480p"):
+        main(["davis", str(tmp_path / "all"), str(tmp_path / "none")])
+
+
+def test_coco_by_category(creatures: Path, tmp_path: Path) -> None:
+    from masked_folders import main
+    from masked_photos import folders_of, read_photos
+
+    content = json.loads((creatures / "annotations.json").read_text())
+    content["categories"] += [{"id": 2, "name": "big dog"}, {"id": 3, "name": "cat"}]
+    for entry, category in zip(content["annotations"], (2, 2, 2, 1, 1, 3), strict=True):
+        entry["category_id"] = category
+    content["annotations"].append({**content["annotations"][5], "id": 7, "category_id": 2})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    main(["coco", str(tmp_path / "instances.json"), str(creatures / "images"),
+          str(tmp_path / "out"), "--least", "2"])  # fmt: skip
+    assert [folder.name for folder in folders_of(tmp_path / "out")] == ["big-dog", "creature"]
+    names = [photo.path.name for photo in read_photos(tmp_path / "out/big-dog")]
+    assert names == ["1.png", "2.png", "3.png", "6.png"]
+
+
+def test_means_over_folders() -> None:
+    from real_masks import Row, means
+
+    rows = [
+        Row("m", 4, "ours", 0.6, 0.5, data="a"), Row("m", 4, "PCA", 0.5, 1.0, 0.7, data="a"),
+        Row("m", 4, "ours", 0.2, 0.5, data="b"), Row("m", 4, "PCA", 0.4, 0.0, 0.5, data="b"),
+    ]  # fmt: skip
+    ours, pca = means(rows)
+    assert (ours.iou, ours.corloc, ours.best_iou, ours.first) == (0.4, 0.5, None, 0.5)
+    assert pca.iou == pytest.approx(0.45)
+    assert pca.best_iou == pytest.approx(0.6)
+    assert (ours.method, pca.method, pca.first, pca.data) == ("ours", "PCA", 0.5, "2 folders")
+
+
 def test_dings_updates_lower_the_loss_of_k_means() -> None:
     from nmf import loss
     from semi_nmf_check import ding, problem
