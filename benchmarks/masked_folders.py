@@ -24,7 +24,7 @@ from typing import Any
 
 import cv2
 
-from dff.maps.rle import to_rle
+from dff.colocalization.instances import annotation
 from dff.maps.runs import Runs, runs_of
 
 Entry = dict[str, Any]  # of COCO's JSON
@@ -68,17 +68,11 @@ def write_frames(frames: Iterable[Frame], folder: Path) -> int:
     """Write a folder of frames with masks; return how many they are."""
     images, annotations = [], []
     copied = _new(folder)
-    for number, frame in enumerate(frames, 1):
+    for number, frame in enumerate(frames):
         shutil.copyfile(frame.path, copied / frame.name)
         size = {"width": frame.mask.width, "height": frame.mask.height}
         images.append({"id": number, "file_name": frame.name, **size})
-        assert frame.mask.box is not None
-        x0, y0, x1, y1 = frame.mask.box
-        annotations.append({
-            "id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
-            "area": frame.mask.area, "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "segmentation": to_rle(frame.mask),
-        })  # fmt: skip
+        annotations.append(annotation(number, concept=0, count=1, score=1.0, runs=frame.mask))
     _write(folder, images, annotations, {"id": 1, "name": "foreground"})
     return len(images)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,10 +72,15 @@ class Activations:
 
 
 def folders_of(data: Path) -> list[Path]:
-    """Return the folder of photos, or those in it, by name."""
+    """Return the folder of photos, or those in it, by name.
+
+    Raises:
+        SystemExit: there is none.
+    """
     if (data / "annotations.json").is_file():
         return [data]
-    return sorted(file.parent for file in data.glob("*/annotations.json"))
+    found = sorted(file.parent for file in data.glob("*/annotations.json"))
+    return found or sys.exit(f"expected annotations.json in {data}, or in folders of it")
 
 
 def read_photos(data: Path, count: int | None = None, start: int = 0) -> list[Photo]:

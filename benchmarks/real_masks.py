@@ -217,26 +217,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _options(arguments)
     warnings.simplefilter("ignore")
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    rows: list[Row] = []
     folders = folders_of(args.data)
-    for folder in folders:
-        photos = read_photos(folder, args.images, args.start)
-        print(f"{len(photos)} photos of {folder.name}, from number {args.start} on")
-        if args.check_semi:
-            from semi_nmf_check import check
-
-            check(args, photos)
-            continue
-        if args.resolution:
-            from mask_resolution import resolutions
-
-            resolutions(args, photos)
-            continue
-        rows += _table(replace(row, data=folder.name) for row in all_rows(args, folder, photos))
+    rows = [row for folder in folders for row in _measured(args, folder)]
     if len(folders) > 1 and rows:
         rows += _table(means(rows))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def _measured(args: argparse.Namespace, folder: Path) -> list[Row]:
+    """Print what is asked of a folder's photos; return the rows of the table by method."""
+    photos = read_photos(folder, args.images, args.start)
+    print(f"{len(photos)} photos of {folder.name}, from number {args.start} on")
+    if args.check_semi:
+        from semi_nmf_check import check
+
+        check(args, photos)
+        return []
+    if args.resolution:
+        from mask_resolution import resolutions
+
+        resolutions(args, photos)
+        return []
+    return _table(replace(row, data=folder.name) for row in all_rows(args, folder, photos))
 
 
 def _table(rows: Iterable[Row]) -> list[Row]:

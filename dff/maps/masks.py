@@ -51,7 +51,7 @@ class MaskOptions:
 
     Attributes:
         threshold: "otsu": each map's own, which takes in whole objects; "peak": 0.4 of each map's
-            peak, which is tighter, for small parts; or a presence in (0, 1).
+            peak, which is tighter, for small things and parts; or a presence in (0, 1).
         components: "largest" keeps the largest connected part of a mask, "all" all of it.
         refine: follow the photo's edges (:func:`dff.maps.refine`, in windows of the size of what a
             cell sees) and weigh its colours (``dff/maps/colours.py``). On photos of horses it is

@@ -31,7 +31,12 @@ from dff.nmf.backend import (
 )
 from dff.nmf.checks import check_components, tensor_rows
 from dff.nmf.fitting import Factors, Progress, Settings, encode_rows, minimise, ordered_factors
-from dff.nmf.initialization import INITIALIZATIONS, Initializer, given_components
+from dff.nmf.initialization import (
+    INITIALIZATIONS,
+    LAST_TOL,
+    Initializer,
+    given_components,
+)
 from dff.nmf.rows import InMemory, Inspector, RowBlocks, Rows, as_tensor, scaled, unsafe_power
 from dff.nmf.updates import FREE, NONNEGATIVE, Constraint
 
@@ -40,7 +45,6 @@ __all__ = ["NMF", "Base", "SemiNMF", "like"]
 FLOATS = [np.float32, np.float64, np.float16]
 SEVERAL_STARTS = 8  # under n_init="auto", where A has
 SEVERAL_STARTS_ENTRIES = 1 << 19  # entries at most
-FINISH = 0.02  # share of the tolerance that the best of several starts on few rows is fitted to
 
 
 class Base:
@@ -209,7 +213,7 @@ class Base:
             shape = int(self.n_components), rows.shape[1]
             components = given_components(self.init, shape, self._constraint).to(device, dtype)
             fitted = False
-        tol = self.tol * FINISH if fitted else self.tol
+        tol = self.tol * LAST_TOL if fitted else self.tol
         told = replace(settings, progress=self.progress, tol=tol)
         fit = minimise(rows, components, told, inspector=self._inspector(), fitted=fitted)
         self._warn_unless(fit.settled)

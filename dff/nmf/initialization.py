@@ -44,7 +44,7 @@ SAMPLE_ROWS_PER_COMPONENT = 128  # so many for each component, where that is mor
 LARGER = 2  # the second one this many times as many
 SKETCH, SKETCH_PER_COMPONENT = 90, 2  # singular vectors in the basis
 FIRST_TOL, SECOND_TOL = 1.0, 0.1  # shares of the tolerance that the samples are fitted to,
-FEW_TOL = 0.2  # and all rows, where they are few,
+FEW_TOL, LAST_TOL = 0.2, 0.02  # and all rows, where they are few: the starts, then the best one,
 SKETCH_ITER = 150  # or with so many passes
 PIECE_ROWS = 512  # of a sample, drawn at once
 
