@@ -235,7 +235,7 @@ def test_changed_settings_are_refused_and_named(run, folder, explainer):
     before = digest(run.path)
     with pytest.raises(RunError, match=r"concepts was 3 and is now 4.*--force"):
         colocalize(folder, run.path, model=explainer, concepts=4, batch=4)
-    with pytest.raises(RunError, match=r"masks threshold was 'otsu' and is now 0.5"):
+    with pytest.raises(RunError, match=r"masks threshold was 'auto' and is now 0.5"):
         colocalize(folder, run.path, model=explainer, concepts=K, batch=4, threshold=0.5)
     with pytest.raises(RunError, match=r"model weights was"):
         colocalize(folder, run.path, model=toy(seed=1), concepts=K, batch=4)
@@ -312,7 +312,7 @@ def test_more_concepts_than_the_layer_holds(folder, explainer, tmp_path):
     ("options", "message"),
     [
         ({"concepts": 0}, "whole number from 1"),
-        ({"threshold": 1.5}, "threshold is 'otsu', 'peak' or a number"),
+        ({"threshold": 1.5}, "threshold is 'auto', 'otsu', 'peak' or a number"),
         ({"components": "some"}, "components is 'largest' or 'all'"),
         ({"least": 0}, "least presence lies in"),
         ({"precision": "int8"}, "precision is one of"),

@@ -228,7 +228,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert command(capsys, *words, "--strict")[0] == 1
     status, _, errors = command(capsys, *words, "--threshold", "0.4")
     assert status == 1
-    assert "masks threshold was 'otsu' and is now 0.4" in errors
+    assert "masks threshold was 'auto' and is now 0.4" in errors
     assert command(capsys, "colocalize", tmp_path / "no", "--out", out)[0] == 2
     status, text, _ = command(capsys, "evaluate", out, "--annotations", out / "coco.json", "--json")
     assert json.loads(text)["corloc"] == 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dff.errors import UsageError
-from dff.maps import Grid, binarize, box_of, otsu, presence, rescale, upsample
+from dff.maps import Grid, binarize, box_of, minimum_error, otsu, presence, rescale, upsample
 
 
 def test_presence_keeps_absence():
@@ -76,6 +76,42 @@ def test_otsu_splits_two_levels():
     heatmap[2:4, 3:9] = 0.9
     assert 0.2 <= otsu(heatmap) < 0.9
     assert binarize(heatmap).sum() == 12
+
+
+def log_likelihood(values, threshold):
+    """That of two levels with noise of 0.06 of the peak and as many pixels as on each side."""
+    total = 0.0
+    for side in (values[values <= threshold], values[values > threshold]):
+        if len(side):
+            distance = (side - side.mean()) / (0.06 * values.max())
+            total += float(len(side) * np.log(len(side) / len(values)) - (distance**2).sum() / 2)
+    return total
+
+
+def test_the_minimum_error_is_at_the_most_likely_threshold():
+    rng = np.random.default_rng(0)
+    maps = np.clip(rng.normal(0.2, 0.1, (5, 12, 12)), 0, 1)
+    for size, one in enumerate(maps, 1):
+        one[:size, :size] += rng.normal(0.5, 0.1, (size, size))
+    maps = np.round(np.clip(maps, 0, 1) * 255) / 255
+    maps[:, 0, 0] = 1  # levels are of the peak
+    found = minimum_error(maps)
+    for one, threshold in zip(maps, found, strict=True):
+        best = max(log_likelihood(one.ravel(), level) for level in np.unique(one))
+        assert log_likelihood(one.ravel(), threshold + 1e-6) == pytest.approx(best)
+    np.testing.assert_allclose(minimum_error(maps / 4), found / 4)
+    assert minimum_error(maps[0]).shape == ()
+    assert not minimum_error(np.stack([np.zeros((4, 4)), np.full((4, 4), 0.7)])).any()
+
+
+def test_the_mask_of_a_small_thing_is_small():
+    rows, cols = np.mgrid[:64, :64] / 63 - 0.5
+    ground = 0.25 * np.exp(-8 * (rows**2 + cols**2))
+    thing = np.exp(-400 * (rows**2 + cols**2))
+    heatmap = np.maximum(ground, thing)
+    core = thing > 0.5
+    tight, wide = heatmap > minimum_error(heatmap), heatmap > otsu(heatmap)
+    assert core.sum() <= tight.sum() < wide.sum()
 
 
 def test_a_zero_map_has_an_empty_mask_and_no_box():

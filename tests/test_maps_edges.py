@@ -64,7 +64,7 @@ def on_a_grid() -> tuple[np.ndarray, np.ndarray, np.ndarray, Grid]:
     return picture, truth, maps, Grid.tiled(4, 4, 64, 64)
 
 
-@pytest.mark.parametrize("threshold", ["otsu", "peak"])
+@pytest.mark.parametrize("threshold", ["auto", "otsu", "peak"])
 def test_masks_follow_edges_and_are_empty_where_nothing_is(threshold) -> None:
     picture, truth, maps, grid = on_a_grid()
     options = MaskOptions(threshold=threshold)

@@ -95,7 +95,7 @@ def test_otsu_of_many_maps_is_that_of_each():
     grid = Grid.anchored(7, 7, 224, 224, (32, 32))
     maps = np.clip(rng.normal(0.3, 0.3, (20, 7, 7)), 0, 1).astype(np.float32)
     maps[0] = 0
-    _, ours = masks_of(maps, grid, (100, 80), MaskOptions(least=1e-6, refine=False))
+    _, ours = masks_of(maps, grid, (100, 80), MaskOptions("otsu", least=1e-6, refine=False))
     shown = np.stack([upsample(one, (28, 28), grid) for one in maps])
     levels = np.clip(shown * 255 + 0.5, 0, 255).astype(np.uint8)
     theirs = [cv2.threshold(one, 0, 255, cv2.THRESH_OTSU)[0] / 255 for one in levels]

@@ -237,7 +237,7 @@ class Explanation(Viewable):
     def masks(self, options: MaskOptions = ALL_OF_IT, *, level: str = "part") -> np.ndarray:
         """Return where each node is, (nodes, height, width) bool, on the photo's own pixels.
 
-        Maps fitted to the photo's edges, above Otsu's threshold of each; empty where a concept is
+        Maps fitted to the photo's edges, above the threshold of each; empty where a concept is
         absent. A dataset's masks are made the same way (:func:`dff.maps.masks_of`).
 
         Args:

@@ -7,7 +7,7 @@ A map is an array whose last two axes are rows and columns; a heatmap is one in 
 - :func:`full_presence`, :func:`presence`: coefficients to heatmaps that compare across images;
   :func:`rescale`: a map to
   its own full range, for display.
-- :func:`otsu`, :func:`binarize`: thresholds.
+- :func:`minimum_error`, :func:`otsu`, :func:`binarize`: thresholds.
 - :func:`refine`: a map fitted to the edges of its picture; :func:`sharpened`: to be drawn.
 - :func:`masks_of`, :class:`MaskOptions`, :func:`box_of`: masks and boxes at a photo's own pixels,
   the same for one photo and for datasets; :mod:`dff.maps.runs` holds them without drawing them,
@@ -22,9 +22,9 @@ from dff.maps.grid import Grid, upsample
 from dff.maps.masks import MaskOptions, box_of, masks_of
 from dff.maps.presence import full_presence, presence, rescale
 from dff.maps.sizes import fitted, within
-from dff.maps.thresholds import binarize, otsu
+from dff.maps.thresholds import binarize, minimum_error, otsu
 
 __all__ = [
-    "Grid", "MaskOptions", "binarize", "box_of", "fitted", "full_presence", "masks_of", "otsu",
-    "presence", "refine", "rescale", "sharpened", "upsample", "within",
+    "Grid", "MaskOptions", "binarize", "box_of", "fitted", "full_presence", "masks_of",
+    "minimum_error", "otsu", "presence", "refine", "rescale", "sharpened", "upsample", "within",
 ]  # fmt: skip

@@ -13,16 +13,16 @@ from dff.maps.edges import guided, refine
 from dff.maps.grid import Grid, upsample
 from dff.maps.runs import Runs, largest_component, runs_above, runs_of
 from dff.maps.sizes import fitted, within
-from dff.maps.thresholds import otsu
+from dff.maps.thresholds import minimum_error, otsu
 
 __all__ = ["GUIDE_SIDE", "MaskOptions", "box_of", "masks_of", "window_radius"]
 
 Box = tuple[int, int, int, int]
 COMPONENTS = ("largest", "all")
-THRESHOLDS = ("otsu", "peak")
+THRESHOLDS = ("auto", "otsu", "peak")
 GUIDE_SIDE = 320  # pixels of the longer side at which masks are refined
 SHARE = 0.4  # of a map's own peak, under threshold="peak"
-LATTICE = 4  # points a cell, along each axis, at which Otsu's histogram is taken
+LATTICE = 4  # points a cell, along each axis, at which histograms are taken
 COARSE_SIDE = 160  # where it is found out what colours and far edges say: a quarter of the time
 LAST = 20  # the longer side of a photo over the radius in which its masks follow edges, last
 OWN = 0.25  # the weight of a map's own cells beside its edges: colours alike far away do not count
@@ -50,8 +50,9 @@ class MaskOptions:
     """How maps become masks.
 
     Attributes:
-        threshold: "otsu": each map's own, which takes in whole objects; "peak": 0.4 of each map's
-            peak, which is tighter, for small things and parts; or a presence in (0, 1).
+        threshold: "auto": each map's own (:func:`dff.maps.minimum_error`); "otsu": Otsu's, which is
+            lower; "peak": 0.4 of each map's peak, which is tighter, for small things and parts; or
+            a presence in (0, 1).
         components: "largest" keeps the largest connected part of a mask, "all" all of it.
         refine: follow the photo's edges (:func:`dff.maps.refine`, in windows of the size of what a
             cell sees) and weigh its colours (``dff/maps/colours.py``). On photos of horses it is
@@ -60,7 +61,7 @@ class MaskOptions:
         least: the presence at its peak from which a concept counts as found in an image.
     """
 
-    threshold: float | str = "otsu"
+    threshold: float | str = "auto"
     components: str = "largest"
     refine: bool = True
     least: float = 0.25
@@ -70,7 +71,7 @@ class MaskOptions:
             isinstance(self.threshold, (int, float)) and 0 < self.threshold < 1
         ):
             raise UsageError(
-                f"threshold is 'otsu', 'peak' or a number in (0, 1), not {self.threshold!r}"
+                f"threshold is 'auto', 'otsu', 'peak' or a number in (0, 1), not {self.threshold!r}"
             )
         if self.components not in COMPONENTS:
             raise UsageError(f"components is 'largest' or 'all', not {self.components!r}")
@@ -118,7 +119,7 @@ def _thresholds(drawn: np.ndarray, options: MaskOptions) -> np.ndarray:
     if options.threshold == "peak":
         return SHARE * drawn.max((1, 2))
     if isinstance(options.threshold, str):
-        return otsu(drawn)
+        return otsu(drawn) if options.threshold == "otsu" else minimum_error(drawn)
     return np.full(len(drawn), float(options.threshold))
 
 

@@ -46,8 +46,10 @@ def colocalize(
     seed: Annotated[int, typer.Option(min=0, help="Of the sample of cells.")] = 0,
     threshold: Annotated[
         str,
-        typer.Option(help="Of masks: otsu, peak, or a presence in (0, 1).", rich_help_panel=_MASKS),
-    ] = "otsu",
+        typer.Option(
+            help="Of masks: auto, otsu, peak, or a presence in (0, 1).", rich_help_panel=_MASKS
+        ),
+    ] = "auto",
     components: Annotated[
         str,
         typer.Option(
