@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from dff.concepts import Branch, ConceptBank, factorize, select, sweep_banks
-from dff.concepts.tree import unions
+from dff.concepts.unions import unions
 from dff.errors import BankError, UsageError
 from dff.rendering import colors
 
@@ -40,22 +41,27 @@ def test_the_parts_of_an_object_come_together_first(signed):
     assert set(bank.unions[:2]) == first
 
 
-def test_there_are_at_most_k_minus_two_unions_and_none_without_likeness():
+def test_there_are_at_most_k_minus_two_unions_of_several_and_none_without_likeness():
     random = torch.Generator().manual_seed(0)
     w = torch.rand(100, 6, generator=random)
     h = torch.rand(6, 20, generator=random)
-    assert len(unions(w, h)) <= 4
-    assert all(1 < len(union) < 6 for union in unions(w, h))
+    assert len([union for union in unions(w, h) if len(union) > 1]) <= 4
+    assert all(len(union) < 6 for union in unions(w, h))
     apart = torch.eye(3).repeat(10, 1)
-    assert unions(apart, torch.eye(3)) == (), "what shares no cell and no channel stays apart"
+    alone = ((0,), (1,), (2,))
+    assert unions(apart, torch.eye(3)) == alone, "what shares no cell and no channel stays apart"
 
 
-@pytest.mark.parametrize("k", [1, 2])
-def test_few_concepts_have_no_unions(k):
-    assert unions(torch.rand(10, k), torch.rand(k, 4)) == ()
+def test_of_two_concepts_each_is_an_object_and_one_alone_is_none():
+    assert unions(torch.rand(10, 1), torch.rand(1, 4)) == ()
+    rows, _ = rows_of_two_objects(signed=False)
+    bank, _ = factorize(rows, 2)
+    assert bank.unions == ((0,), (1,))
+    names = ("Concept 1", "Concept 2", "Concept 1 (object)", "Concept 2 (object)")
+    assert bank.node_names() == names
 
 
-def test_a_union_is_as_present_as_its_members_together():
+def test_a_union_is_as_present_as_its_members_and_as_what_looks_alike():
     rows, _ = rows_of_two_objects(signed=False)
     bank, coefficients = factorize(rows, 5)
     maps = coefficients.T.reshape(5, 20, 30)
@@ -63,8 +69,18 @@ def test_a_union_is_as_present_as_its_members_together():
     assert present.shape == (len(bank.nodes()), 20, 30)
     assert torch.equal(present[:5], bank.presence(maps))
     union = bank.unions[0]
-    expected = maps[list(union)].sum(0) / bank.union_scale[0]
-    torch.testing.assert_close(present[5], expected.clamp(0, 1))
+    members = (maps[list(union)].sum(0) / bank.union_scale[0]).clamp(0, 1)
+    # W·H and the sums of the members' coefficients, both beyond the average cell:
+    reconstruction = (coefficients @ bank.components).double()
+    sums = coefficients[:, list(union)].sum(1).double()
+    beyond = reconstruction - reconstruction.mean(0)
+    alike = beyond @ (beyond.T @ (sums - sums.mean()))
+    alike = (alike / torch.quantile(alike[alike > 0], 0.99)).clamp(0, 1).float().reshape(20, 30)
+    torch.testing.assert_close(present[5], (members + alike) / 2, atol=2e-4, rtol=0)
+    above = bank.presence(maps, level="object", most=9)
+    torch.testing.assert_close(above.clamp(0, 1)[:5], present[:5])
+    before = replace(bank, union_likeness=None)  # a bank of before
+    torch.testing.assert_close(before.presence(maps, level="object")[5], members)
     assert bank.node_names()[5] == " + ".join(bank.names[k] for k in union)
 
 
@@ -73,20 +89,23 @@ def test_unions_are_kept_with_the_bank(tmp_path):
     again = ConceptBank.load(bank.save(tmp_path / "bank.safetensors"))
     assert again.unions == bank.unions
     assert torch.equal(again.union_scale, bank.union_scale)
+    assert torch.equal(again.union_likeness, bank.union_likeness)
     assert again.renamed({0: "head"}).unions == bank.unions
     assert again.merged([0, 1]).unions == (), "others are left of four concepts"
 
 
-@pytest.mark.parametrize("union", [(0,), (0, 0), (0, 5), (-1, 2), (0, 1, 2, 3, 4)])
+@pytest.mark.parametrize("union", [(), (0, 0), (0, 5), (-1, 2), (0, 1, 2, 3, 4)])
 def test_a_bank_refuses_unions_that_cannot_be(union):
     bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
-    with pytest.raises(BankError, match="a union is of 2 to 4"):
+    with pytest.raises(BankError, match="a union is of 1 to 4"):
         ConceptBank(
             bank.components, bank.scale, bank.shares, bank.rest, "", "",
             unions=(union,), union_scale=torch.ones(1),
         )  # fmt: skip
     with pytest.raises(BankError, match="full presences"):
         ConceptBank(bank.components, bank.scale, bank.shares, bank.rest, "", "", unions=((0, 1),))
+    with pytest.raises(BankError, match="a likeness of"):
+        replace(bank, union_likeness=torch.ones(1, 5))
 
 
 def test_there_is_no_other_level():

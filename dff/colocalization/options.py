@@ -22,7 +22,7 @@ class RunOptions:
 
     Attributes:
         level: "object": masks and boxes of the concepts and, in coco.json, of their unions, which
-            are objects where concepts are parts (:func:`dff.concepts.tree.unions`); "part": of
+            are objects where concepts are parts (:func:`dff.concepts.unions.unions`); "part": of
             the concepts alone.
         memory: what the activations of the fit may take, over all processes: bytes, or a text such
             as "4G". If those of all images fit, the fit is exact and one forward pass is made;

@@ -18,6 +18,7 @@ from dff.concepts.bank_file import damaged, is_bank, packed, unpacked
 from dff.concepts.solver import encode
 from dff.concepts.titles import titles
 from dff.concepts.tree import RGB, as_tuples
+from dff.concepts.unions import union_names, union_presence
 from dff.concepts.validation import FACTS, TENSORS, check_facts, check_tensors, check_unions
 from dff.errors import BankError, UsageError, shortened
 from dff.files import write_file
@@ -71,8 +72,10 @@ class ConceptBank:
         offset: (channels,) what the factorization sets its concepts upon (A ~= offset + W·H), no
             part of any concept; None is nothing.
         unions: the members of each union of concepts that belong together, counted from 0, from
-            small to large (:func:`dff.concepts.tree.unions`): objects where concepts are parts.
+            small to large, and of one (:func:`dff.concepts.unions.unions`): objects.
         union_scale: (unions,) full presence of each union: of the sum of its coefficients.
+        union_likeness: (unions, k + 1) how alike cells are to each union
+            (:func:`dff.concepts.unions.union_tensors`); None in banks of before.
         recipe: how the model is built by its name (:attr:`dff.models.LoadedModel.recipe`); empty
             where that is not known.
     """
@@ -90,6 +93,7 @@ class ConceptBank:
     offset: Tensor | None = field(default=None, repr=False)
     unions: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     union_scale: Tensor | None = field(default=None, repr=False)
+    union_likeness: Tensor | None = field(default=None, repr=False)
     recipe: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +111,7 @@ class ConceptBank:
                 raise BankError(f"the bank has {len(self)} concepts, but {count} {what}")
         check_tensors({name: getattr(self, name) for name in TENSORS}, signed=self.signed)
         check_facts({name: getattr(self, name) for name in FACTS})
-        check_unions(self.unions, self.union_scale, len(self))
+        check_unions(self.unions, self.union_scale, self.union_likeness, len(self))
 
     def __repr__(self) -> str:
         names = ", ".join(repr(shortened(name, 30)) for name in self.names[:4])
@@ -137,8 +141,7 @@ class ConceptBank:
         """Return the members of each node of the concept tree, counted from 0.
 
         Args:
-            level: "part" is the concepts, each a node of its own; "object" is the unions after
-                them.
+            level: "part" is the concepts; "object" is the unions after them.
 
         Raises:
             UsageError: no such level.
@@ -148,8 +151,8 @@ class ConceptBank:
         return concepts + self.unions if level == "object" else concepts
 
     def node_names(self, level: str = "object") -> tuple[str, ...]:
-        """Return the name of each node: that of its concept, or those of its members, joined."""
-        return tuple(" + ".join(self.names[k] for k in node) for node in self.nodes(level))
+        """Return the name of each node: that of its concept, or those of a union's, joined."""
+        return self.names + union_names(self.names, self.nodes(level)[len(self) :])
 
     def presence(self, coefficients: Tensor, *, level: str = "part", most: float = 1) -> Tensor:
         """Return how present each node is, (…, nodes, rows, cols) in [0, `most`].
@@ -163,9 +166,8 @@ class ConceptBank:
         unions = self.nodes(level)[len(self) :]
         if not unions or self.union_scale is None:
             return maps
-        sums = [coefficients[..., list(union), :, :].sum(-3) for union in unions]
-        scale = self.union_scale.to(coefficients)
-        return torch.cat([maps, presence(torch.stack(sums, -3), scale, most=most)], -3)
+        how = self.union_scale, self.union_likeness
+        return torch.cat([maps, union_presence(coefficients, unions, *how, most=most)], -3)
 
     def encode(self, rows: Tensor) -> Tensor:
         """Return the coefficients W (n, k) >= 0 of activations (n, channels): least squares.
@@ -261,6 +263,7 @@ class ConceptBank:
             rgb=tuple(self.rgb[i] for i in kept),
             unions=(),
             union_scale=None,
+            union_likeness=None,
         )
 
     def nearest(self, other: ConceptBank) -> Nearest:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dff.concepts.bank import ConceptBank
 from dff.concepts.selection import Selection, choose_components
 from dff.concepts.solver import RIDGE, cell_lengths, encode, fit
-from dff.concepts.tree import unions
+from dff.concepts.unions import union_tensors, unions
 from dff.errors import UsageError, closest
 from dff.maps import full_presence
 from dff.nmf.fitting import Progress
@@ -166,7 +166,7 @@ def bank_from(
     offset = torch.as_tensor(getattr(fitted, "offset_", 0)).to(coefficients)
     components = torch.as_tensor(fitted.components_).to(coefficients)
     together = unions(coefficients, components)
-    sums = [coefficients[:, list(union)].sum(1) for union in together]
+    scale, likeness = union_tensors(coefficients, components, together)
     return ConceptBank(
         components=components,
         scale=full_presence(coefficients),
@@ -177,7 +177,8 @@ def bank_from(
         signed=signed,
         offset=offset if bool(offset.any()) else None,
         unions=together,
-        union_scale=full_presence(torch.stack(sums, 1)) if sums else None,
+        union_scale=scale,
+        union_likeness=likeness,
     )
 
 

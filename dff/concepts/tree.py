@@ -1,4 +1,4 @@
-"""Concept trees: which concept of more comes out of which of fewer, and which belong together."""
+"""Concept trees: which concept of more comes out of which of fewer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dff.rendering import colors as palette
 
-__all__ = ["RGB", "Branch", "as_tuples", "branch", "cosines", "unions"]
+__all__ = ["RGB", "Branch", "as_tuples", "branch", "cosines"]
 
 Floats = NDArray[np.float64]
 RGB = tuple[int, int, int]
@@ -61,44 +61,3 @@ def cosines(first: Any, second: Any) -> Floats:
     left, right = (np.asarray(torch.as_tensor(x).cpu(), dtype=np.float64) for x in (first, second))
     lengths = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)
     return np.divide(left @ right.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-
-
-def unions(coefficients: Tensor, components: Tensor) -> tuple[tuple[int, ...], ...]:
-    """Return the unions of concepts that belong together, from parts to objects.
-
-    A factorization into parts splits a horse; its user may want the horse. So the concepts are
-    merged two by two, always the two nodes that are most alike. What a node is like is what its
-    cells have beyond the average cell: the covariance of its coefficients with the channels of
-    W·H. (The embeddings alone do not tell: those of semi-NMF are differences, free to turn as the
-    coefficients turn against them.) Nodes are compared by the cosine, and the merging stops where
-    that is not positive; so much is agglomerative clustering, on k x k numbers.
-
-    Args:
-        coefficients: W (pixels, k).
-        components: H (k, channels).
-
-    Returns:
-        The members of each union, ascending and counted from 0, in the order of merging: at most
-        k - 2, as the union of all is left out.
-    """
-    w, h = coefficients, components.double().cpu()
-    mean = w.mean(0).double().cpu()
-    covariance = (w.T @ w).double().cpu() / max(1, len(w)) - torch.outer(mean, mean)
-    profiles = covariance @ h
-    alike = (profiles @ profiles.T).numpy()
-    groups: list[tuple[int, ...]] = [(i,) for i in range(len(alike))]
-    merged: list[tuple[int, ...]] = []
-    while len(groups) > 2:
-        lengths = np.sqrt(np.maximum(alike.diagonal(), 0))
-        scale = np.outer(lengths, lengths)
-        cosine = np.divide(alike, scale, out=np.zeros_like(alike), where=scale > 0)
-        np.fill_diagonal(cosine, -1)
-        first, second = sorted(divmod(int(cosine.argmax()), len(groups)))
-        if cosine[first, second] <= 0:
-            break
-        alike[first] += alike[second]
-        alike[:, first] += alike[:, second]
-        alike = np.delete(np.delete(alike, second, 0), second, 1)
-        groups[first] = tuple(sorted(groups[first] + groups.pop(second)))
-        merged.append(groups[first])
-    return tuple(merged)

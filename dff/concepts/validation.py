@@ -12,7 +12,7 @@ from dff.errors import BankError
 
 __all__ = ["FACTS", "TENSORS", "check_facts", "check_tensors", "check_unions"]
 
-TENSORS = ("components", "scale", "shares", "offset", "union_scale")
+TENSORS = ("components", "scale", "shares", "offset", "union_scale", "union_likeness")
 FACTS = ("model", "layer", "signed", "rest", "names", "rgb", "versions", "unions", "recipe")
 LONGEST_NAME = 1000
 LONGEST_PATH = 4096
@@ -27,7 +27,7 @@ def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None
     """Refuse what no factorization gives.
 
     Args:
-        tensors: by the names :data:`TENSORS`; the offset and the scale of unions may be None.
+        tensors: by the names :data:`TENSORS`; the offset and those of unions may be None.
         signed: the components may be negative.
 
     Raises:
@@ -57,21 +57,26 @@ def check_tensors(tensors: Mapping[str, Tensor | None], *, signed: bool) -> None
                 raise BankError(f"the bank's {name} are never negative, but one is {lowest}")
 
 
-def check_unions(unions: Any, scale: Tensor | None, concepts: int) -> None:
-    """Refuse unions of concepts that there are not, or of which the full presence is not known.
+def check_unions(unions: Any, scale: Tensor | None, likeness: Tensor | None, concepts: int) -> None:
+    """Refuse unions of concepts that there are not, or of which the maps are not known.
 
     Raises:
         BankError: such.
     """
     for union in unions:
         known = all(0 <= k < concepts for k in union)
-        if not known or len(set(union)) < max(2, len(union)) or len(union) >= concepts:
+        if not known or len(set(union)) < max(1, len(union)) or len(union) >= concepts:
             raise BankError(
-                f"a union is of 2 to {concepts - 1} of the bank's {concepts} concepts, not of "
+                f"a union is of 1 to {concepts - 1} of the bank's {concepts} concepts, not of "
                 f"{str(union)[:40]}"
             )
     if (0 if scale is None else tuple(scale.shape)) != ((len(unions),) if unions else 0):
         raise BankError(f"the bank has {len(unions)} unions, but not as many full presences")
+    if likeness is not None and tuple(likeness.shape) != (len(unions), concepts + 1):
+        raise BankError(
+            f"expected a likeness of {len(unions)} unions to {concepts} concepts and a level, got "
+            f"{tuple(likeness.shape)}"
+        )
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:

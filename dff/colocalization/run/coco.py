@@ -27,15 +27,10 @@ NEAR, NEAR_BYTES = 64, 1 << 16  # images, and bytes, that are read over rather t
 
 def categories(bank: ConceptBank) -> str:
     """Return COCO's categories, concepts and their unions, as one line of JSON."""
-    nodes = zip(bank.nodes(), bank.node_names(), strict=True)
     return json.dumps(
         [
-            {
-                "id": i + 1,
-                "name": name,
-                "supercategory": "concept" if len(node) == 1 else "union",
-            }
-            for i, (node, name) in enumerate(nodes)
+            {"id": i + 1, "name": name, "supercategory": "concept" if i < len(bank) else "union"}
+            for i, name in enumerate(bank.node_names())
         ]
     )
 
