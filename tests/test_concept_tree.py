@@ -61,6 +61,12 @@ def test_of_two_concepts_each_is_an_object_and_one_alone_is_none():
     assert bank.node_names() == names
 
 
+def test_concepts_that_are_everywhere_alike_make_no_objects():
+    bank, coefficients = factorize(torch.rand(1, 8).expand(20, 8).contiguous(), 2)
+    assert bank.unions == ()
+    assert torch.isfinite(bank.presence(coefficients.T.reshape(2, 4, 5), level="object")).all()
+
+
 def test_a_union_is_as_present_as_its_members_and_as_what_looks_alike():
     rows, _ = rows_of_two_objects(signed=False)
     bank, coefficients = factorize(rows, 5)

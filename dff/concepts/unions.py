@@ -13,6 +13,7 @@ from dff.maps.presence import full_presence, presence
 __all__ = ["union_names", "union_presence", "union_tensors", "unions"]
 
 Union = tuple[int, ...]
+ROUNDING = 1e-5  # of a mean of squares in float32
 
 
 def unions(coefficients: Tensor, components: Tensor) -> tuple[Union, ...]:
@@ -24,7 +25,7 @@ def unions(coefficients: Tensor, components: Tensor) -> tuple[Union, ...]:
     W·H. (The embeddings alone do not tell: those of semi-NMF are differences, free to turn as the
     coefficients turn against them.) Nodes are compared by the cosine, and the merging stops where
     that is not positive; so much is agglomerative clustering, on k x k numbers. A concept that has
-    joined no other by then is an object by itself: a union of one.
+    joined no other by then is an object by itself, a union of one, unless it is everywhere alike.
 
     Args:
         coefficients: W (pixels, k).
@@ -51,8 +52,8 @@ def unions(coefficients: Tensor, components: Tensor) -> tuple[Union, ...]:
         alike = np.delete(np.delete(alike, second, 0), second, 1)
         groups[first] = tuple(sorted(groups[first] + groups.pop(second)))
         merged.append(groups[first])
-    alone = [group for group in groups if len(group) == 1 < len(groups)]
-    return (*merged, *alone)
+    lone = [i for i, group in enumerate(groups) if len(group) == 1 < len(groups)]
+    return (*merged, *(groups[i] for i in lone if alike[i, i] > 0))
 
 
 def union_names(names: Sequence[str], members: Sequence[Union]) -> tuple[str, ...]:
@@ -127,7 +128,8 @@ def union_presence(
 
 
 def _covariance(coefficients: Tensor) -> Tensor:
-    """Return the covariance (k, k) of W (pixels, k), in float64."""
+    """Return the covariance (k, k) of W (pixels, k), in float64; 0 where it is only rounding."""
     mean = coefficients.mean(0).double().cpu()
     second = (coefficients.T @ coefficients).double().cpu() / max(1, len(coefficients))
-    return second - torch.outer(mean, mean)
+    covariance = second - torch.outer(mean, mean)
+    return torch.where(covariance.abs() > ROUNDING * second.abs(), covariance, 0.0)
