@@ -42,7 +42,8 @@ def evaluate(
         print_json(result.as_dict())
         return
 
-    named = titles(Run(run).bank.names)
+    bank = Run(run).bank
+    named = bank.renamed(dict(enumerate(titles(bank.names)))).node_names()
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.1%}"
@@ -50,7 +51,7 @@ def evaluate(
     print_table(
         ["class", ">images", "concept", ">CorLoc", ">mask IoU", ">pooled IoU"],
         [
-            (entry.name, entry.images, " + ".join(named[k] for k in entry.members),
+            (entry.name, entry.images, named[entry.concept],
              shown(entry.corloc), shown(entry.mask_iou), shown(entry.pooled_iou))
             for entry in result.classes
         ],
