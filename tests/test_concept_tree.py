@@ -90,6 +90,18 @@ def test_a_union_is_as_present_as_its_members_and_as_what_looks_alike():
     assert bank.node_names()[5] == " + ".join(bank.names[k] for k in union)
 
 
+@pytest.mark.parametrize("power", [-60, 60])
+def test_unions_do_not_depend_on_the_size_of_activations(power):
+    rows, _ = rows_of_two_objects(signed=True)
+    (plain, some), (scaled, same) = (factorize(a, 4) for a in (rows, rows * 2.0**power))
+    assert scaled.unions == plain.unions
+    maps, others = (
+        bank.presence(w.T.reshape(4, 20, 30), level="object")
+        for bank, w in ((plain, some), (scaled, same))
+    )
+    torch.testing.assert_close(others, maps, atol=0.01, rtol=0)
+
+
 def test_unions_are_kept_with_the_bank(tmp_path):
     bank, _ = factorize(rows_of_two_objects(signed=False)[0], 5)
     again = ConceptBank.load(bank.save(tmp_path / "bank.safetensors"))

@@ -87,6 +87,7 @@ def union_tensors(
         row[list(union)] = 1
     h = components.double().cpu()
     weights = within @ _covariance(coefficients) @ (h @ h.T)
+    weights /= weights.abs().amax(1, keepdim=True).clamp_min(1e-300)  # any size will do
     level = weights @ coefficients.mean(0).double().cpu()
     beyond = coefficients @ weights.T.to(coefficients) - level.to(coefficients)
     full = full_presence(beyond)
@@ -128,8 +129,12 @@ def union_presence(
 
 
 def _covariance(coefficients: Tensor) -> Tensor:
-    """Return the covariance (k, k) of W (pixels, k), in float64; 0 where it is only rounding."""
-    mean = coefficients.mean(0).double().cpu()
-    second = (coefficients.T @ coefficients).double().cpu() / max(1, len(coefficients))
+    """Return the covariance (k, k) of W (pixels, k), in float64; 0 where it is only rounding.
+
+    W counts at a power of two of its size, so that no square over- or underflows.
+    """
+    w = torch.ldexp(coefficients, -torch.frexp(coefficients.abs().max()).exponent)
+    mean = w.mean(0).double().cpu()
+    second = (w.T @ w).double().cpu() / max(1, len(w))
     covariance = second - torch.outer(mean, mean)
     return torch.where(covariance.abs() > ROUNDING * second.abs(), covariance, 0.0)
