@@ -41,7 +41,11 @@ def creatures(folder: Path, count: int) -> np.ndarray:
 def ours(data: Path, out: Path, explainer: Explainer, concepts: int) -> np.ndarray:
     """Return our masks (n, k, SIZE, SIZE)."""
     run = colocalize(
-        data, out, model=explainer, concepts=concepts, masks=MaskOptions(components="all")
+        data,
+        out,
+        model=explainer,
+        concepts=concepts,
+        masks=MaskOptions(threshold="otsu", components="all"),
     )
     count = run.state["counts"]["images"]
     masks = np.zeros((count, concepts, SIZE, SIZE), bool)

@@ -64,8 +64,9 @@ def _percentile(percent: float) -> Rule:
 
 RULES: dict[str, Rule] = {
     LIBRARY: by_options(MaskOptions()),
-    "Otsu": by_options(MaskOptions(refine=False, least=1e-6)),
+    "Otsu": by_options(MaskOptions(threshold="otsu", refine=False, least=1e-6)),
     "refined": by_options(MaskOptions(refine=True, least=1e-6)),
+    "refined, Otsu": by_options(MaskOptions(threshold="otsu", refine=True, least=1e-6)),
     "refined, peak": by_options(MaskOptions(threshold="peak", refine=True, least=1e-6)),
     **{f"{share:g} of peak": _of_peak(share) for share in (0.3, 0.4, 0.5, 0.6)},
     **{f"top {100 - percent} %": _percentile(percent) for percent in (60, 75, 90)},
