@@ -115,7 +115,7 @@ def power_off(agent: subprocess.Popen) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_two_nodes_of_which_one_goes_down(tmp_path):
-    data, out = photos(tmp_path / "data", 128), tmp_path / "two"
+    data, out = photos(tmp_path / "data", 512), tmp_path / "two"  # time to go down in
     ended = []
     for fails in (True, False):
         with socket.socket() as free:

