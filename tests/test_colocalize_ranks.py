@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from threading import Timer
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from dff.colocalization.run.folder import RunFolder
 from dff.errors import RunError
@@ -92,17 +92,12 @@ def node(data: Path, out: Path, port: int) -> subprocess.Popen:
     return subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
-            "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr",
-            "127.0.0.1", "-m", "dff", "colocalize", str(data), "--out", str(out), "--model",
-            "demo", "-k", "3", "--quiet",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-conf",
+            "is_host=false", "--local-addr", "127.0.0.1", "-m", "dff", "colocalize", str(data),
+            "--out", str(out), "--model", "demo", "-k", "3", "--quiet",
         ],
         cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def power_off(agent: subprocess.Popen) -> None:
@@ -115,18 +110,15 @@ def power_off(agent: subprocess.Popen) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_two_nodes_of_which_one_goes_down(tmp_path):
-    data, out = photos(tmp_path / "data", 512), tmp_path / "two"  # time to go down in
+    data, out = photos(tmp_path / "data", 128), tmp_path / "two"
     ended = []
     for fails in (True, False):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        nodes = [node(data, out, port)]
+        # The list of nodes is kept here: an agent that keeps it and ends a moment before the other
+        # one leaves that waiting for five minutes.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        nodes = [node(data, out, store.port) for _ in range(2)]
         try:
             began = time.monotonic()
-            while not answers(port):  # the first node keeps the list of nodes
-                time.sleep(0.05)
-            nodes.append(node(data, out, port))
             while fails and not [*out.glob("work/rows/*")] and time.monotonic() - began < 120:
                 time.sleep(0.01)
             if fails:
